@@ -1,0 +1,1 @@
+"""The one seam to Ray. Nothing outside this package touches Ray's internals."""

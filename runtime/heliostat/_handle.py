@@ -1,0 +1,350 @@
+"""The runtime as the process that owns it sees it: start, wait, resize, stop.
+
+One process owns at most one runtime at a time. Every method is a thin call of the
+supervisor's API, so the panel, the magics and this class cannot disagree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heliostat._cluster import rescue
+from heliostat._launcher import Launched, launch
+from heliostat._messages import (
+    CellAccount,
+    CellEvent,
+    Node,
+    ResizeOperation,
+    ResizePlan,
+    ResizeRequest,
+    ResizeState,
+    ResizeTarget,
+    RuntimeStatus,
+    Sample,
+)
+from heliostat._sizes import Count, Size, make_target
+from heliostat._supervisor.config import LOG
+from heliostat._watcher import Watcher
+from heliostat.exceptions import (
+    ConfigurationError,
+    HeliostatError,
+    ResizeError,
+    ResizeTimeoutError,
+    RuntimeLostError,
+    RuntimeUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Runtime", "current", "init", "shutdown"]
+
+_SECONDS_TO_STOP = 10.0
+
+
+class Runtime:
+    """Handle of the runtime that belongs to this process."""
+
+    def __init__(self, launched: Launched) -> None:
+        self._config, self._process = launched.config, launched.process
+        self._watcher = Watcher(launched.config, launched.process)
+        self._client = self._watcher.client
+        self._events: queue.SimpleQueue[CellEvent] = queue.SimpleQueue()
+        self._recorder: threading.Thread | None = None
+        self._watcher.start()
+
+    @property
+    def runtime_id(self) -> str:
+        """Unique name of the runtime."""
+        return self._config.runtime_id
+
+    @property
+    def alive(self) -> bool:
+        """Whether the supervisor is there, in whatever state the runtime is."""
+        return self._watcher.lost is None and self._process.poll() is None
+
+    def status(self) -> RuntimeStatus:
+        """What the runtime is doing now; one round trip to the supervisor.
+
+        Raises
+        ------
+        RuntimeLostError
+            The supervisor is gone.
+        """
+        if self._watcher.lost is not None:
+            raise self._watcher.lost
+        latest = self._watcher.latest()
+        try:
+            return self._client.status()
+        except RuntimeLostError:
+            if latest is None and self._process.poll() is None:
+                # It was spawned a moment ago and does not listen yet.
+                return self._wait_for_first_status()
+            raise
+
+    def wait(
+        self, timeout: float | None = None, progress: Callable[[RuntimeStatus], None] | None = None
+    ) -> RuntimeStatus:
+        """Return when the runtime is usable and this process is connected to its Ray.
+
+        ``progress`` is called with each new status while waiting.
+
+        Raises
+        ------
+        BootError
+            The runtime failed.
+        TimeoutError
+            It was not ready after ``timeout`` seconds; it goes on booting.
+        """
+        return self._watcher.wait(timeout, progress)
+
+    def nodes(self) -> list[Node]:
+        """The Ray nodes, head first."""
+        return self._client.nodes()
+
+    def samples(self, since: float = 0.0) -> list[Sample]:
+        """Readings taken after ``since`` (Unix seconds), oldest first; at most 15 minutes."""
+        return self._client.samples(since)
+
+    def cells(self) -> list[CellAccount]:
+        """What each cell used so far, oldest first."""
+        return self._client.cells()
+
+    def plan(self, target: ResizeTarget) -> ResizePlan:
+        """What a resize to ``target`` would do; changes nothing. Raises ResizeError."""
+        return self._client.plan(target)
+
+    def resize(
+        self,
+        target: ResizeTarget,
+        *,
+        wait: bool = True,
+        rollback_after_seconds: float = 720.0,
+        minimum_nodes: int | None = None,
+        force: bool = False,
+        progress: Callable[[ResizeOperation], None] | None = None,
+    ) -> ResizeOperation:
+        """Bring the runtime to the size ``target``.
+
+        Parameters
+        ----------
+        wait:
+            Return when the size is reached. With ``False`` the resize goes on behind the caller.
+        rollback_after_seconds:
+            After this the runtime goes back to its former size.
+        minimum_nodes:
+            Return as soon as this many nodes are there.
+        force:
+            Shrink at once, ending what is in the way, instead of waiting for it.
+        progress:
+            Called with the operation each time it changes.
+
+        Raises
+        ------
+        ResizeError
+            It cannot be had; the runtime is as it was.
+        ResizeTimeoutError
+            It was not reached in time, and the runtime has its former size again.
+        """
+        if not rollback_after_seconds > 0:
+            message = f"rollback_after_seconds is {rollback_after_seconds!r}, which is not a time to wait."
+            raise ConfigurationError(message, "Give seconds above 0.")
+        request = ResizeRequest(
+            target=target,
+            rollback_after_seconds=float(rollback_after_seconds),
+            minimum_nodes=minimum_nodes,
+            force=force,
+        )
+        operation = self._client.resize(request)
+        if not wait:
+            return operation
+        return self._wait_for_resize(operation, minimum_nodes, progress)
+
+    def cancel_resize(self) -> ResizeOperation:
+        """Stop the running resize and go back to the size before it. Raises ResizeError."""
+        return self._client.cancel_resize()
+
+    def restart(self, target: ResizeTarget | None = None) -> None:
+        """Take Ray down and boot it again, with other sizes if given. Variables stay.
+
+        Raises
+        ------
+        ResizeError
+            The sizes cannot be had; the runtime goes on as it was.
+        BootError
+            It did not come up again.
+        """
+        from heliostat._cluster import driver
+
+        driver.disconnect()
+        self._client.restart(target if target is not None else ResizeTarget())
+        self.wait(60.0)
+
+    def stop(self) -> None:
+        """Take the runtime down; returns when its processes are gone."""
+        from heliostat._cluster import driver
+
+        self._watcher.expect_end()
+        with contextlib.suppress(RuntimeUnavailableError):
+            driver.disconnect()
+        with contextlib.suppress(HeliostatError):
+            self._client.stop()
+        try:
+            self._process.wait(_SECONDS_TO_STOP)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def log_tail(self, lines: int = 50) -> list[str]:
+        """Last lines of the supervisor's log; empty when it was cleaned up."""
+        try:
+            found = (Path(self._config.directory) / LOG).read_text(errors="replace").splitlines()
+        except OSError:
+            return []
+        return found[-lines:]
+
+    def cell_started(self, cell_id: str) -> None:
+        """Note that a cell began; returns at once and never fails."""
+        self._record(cell_id, "start")
+
+    def cell_ended(self, cell_id: str) -> None:
+        """Note that a cell ended; returns at once and never fails."""
+        self._record(cell_id, "end")
+
+    def notice(self) -> str | None:
+        """Something about the runtime that the user must hear, once."""
+        said = self._watcher.take_notice()
+        return None if said is None else str(said)
+
+    def let_go_if_dead(self) -> None:
+        """Shut down a Ray whose cluster is gone, so that calls of it fail instead of hanging.
+
+        Call between cells, from the main thread. Takes 5 s then, and nothing otherwise.
+        """
+        from heliostat._cluster import driver
+
+        if self._watcher.is_dead() and driver.is_connected():
+            with contextlib.suppress(RuntimeUnavailableError):
+                driver.disconnect()
+
+    def _record(self, cell_id: str, phase: str) -> None:
+        if self._recorder is None:
+            self._recorder = threading.Thread(target=self._send_events, name="heliostat-cells", daemon=True)
+            self._recorder.start()
+        self._events.put(CellEvent(cell_id=cell_id, phase=phase, at=time.time()))
+
+    def _send_events(self) -> None:
+        while self.alive:
+            event = self._events.get()
+            with contextlib.suppress(HeliostatError):
+                self._client.note_cell(event)
+
+    def _wait_for_first_status(self) -> RuntimeStatus:
+        deadline = time.monotonic() + _SECONDS_TO_STOP
+        while time.monotonic() < deadline and self.alive:
+            with contextlib.suppress(RuntimeLostError):
+                return self._client.status()
+            time.sleep(0.01)
+        return self._client.status()
+
+    def _wait_for_resize(
+        self,
+        operation: ResizeOperation,
+        minimum_nodes: int | None,
+        progress: Callable[[ResizeOperation], None] | None,
+    ) -> ResizeOperation:
+        status = self._client.status()
+        while True:
+            latest = status.resize
+            if latest is None or latest.operation_id != operation.operation_id:
+                message = "The runtime was restarted during the resize."
+                raise RuntimeLostError(message)
+            if progress is not None:
+                progress(latest)
+            enough = minimum_nodes is not None and latest.current.nodes >= minimum_nodes
+            if latest.state.finished or enough:
+                break
+            status = self._client.status(after=status.version, wait=30.0)
+        if latest.state is ResizeState.ROLLED_BACK:
+            raise ResizeTimeoutError(latest.message, "Free what it waited for, or use force=True.")
+        if latest.state is ResizeState.FAILED:
+            raise ResizeError(latest.message, "See %runtime log.")
+        return latest
+
+
+_lock = threading.Lock()
+_current: Runtime | None = None
+
+
+def init(
+    address: str | None = None,
+    *,
+    cpus: Count = None,
+    gpus: Count = None,
+    memory: Size = None,
+    object_store_memory: Size = None,
+    nodes: Count = None,
+    kernel_id: str | None = None,
+    wait: bool = True,
+) -> Runtime:
+    """Start a runtime owned by this process, or return the one that is there.
+
+    Parameters
+    ----------
+    address:
+        ``host:port`` of a Ray cluster to attach to; ``None`` takes ``HELIOSTAT_ADDRESS``, and
+        boots a local one where that is not set.
+    cpus, gpus, nodes:
+        Totals to boot with; default is what the machine has, on one node.
+    memory, object_store_memory:
+        Bytes, or text such as ``"4GiB"``.
+    kernel_id:
+        Jupyter's id of this kernel, by which its server finds the runtime.
+    wait:
+        Return only when Ray is connected. With ``False`` the boot goes on behind the caller.
+
+    Raises
+    ------
+    ConfigurationError
+        An argument cannot be used, or a directory cannot be written; nothing was started.
+    BootError
+        The runtime did not come up.
+    """
+    global _current  # noqa: PLW0603 - one runtime a process
+    rescue.install()
+    chosen = address or os.environ.get("HELIOSTAT_ADDRESS") or None
+    target = make_target(
+        cpus=cpus, gpus=gpus, memory=memory, object_store_memory=object_store_memory, nodes=nodes
+    )
+    if chosen is not None:
+        from heliostat._cluster.attached import parse_address
+
+        parse_address(chosen)
+    with _lock:
+        if _current is None or not _current.alive:
+            _current = Runtime(launch(target, chosen, kernel_id))
+        runtime = _current
+    if wait:
+        runtime.wait()
+    return runtime
+
+
+def current() -> Runtime | None:
+    """Return the runtime of this process, if one was started (it may still be booting)."""
+    return _current
+
+
+def shutdown() -> None:
+    """Stop the runtime of this process, if there is one."""
+    global _current
+    with _lock:
+        runtime, _current = _current, None
+    if runtime is not None:
+        runtime.stop()

@@ -1,0 +1,270 @@
+"""The embedded warehouse: one DuckDB file with SQL and tables, opened without any set-up."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from heliostat.exceptions import ConfigurationError, DataError
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["SaveMode", "Session", "warehouse_path"]
+
+SaveMode = Literal["errorifexists", "overwrite", "append"]
+
+_PATH_VARIABLE = "HELIOSTAT_WAREHOUSE"
+_SOURCE = "heliostat_source"
+_LOCK_HOLDER = re.compile(r"lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
+_SAVE_STATEMENTS: dict[SaveMode, str] = {
+    "errorifexists": "CREATE TABLE {table} AS SELECT * FROM {source}",
+    "overwrite": "CREATE OR REPLACE TABLE {table} AS SELECT * FROM {source}",
+    "append": "INSERT INTO {table} BY NAME SELECT * FROM {source}",
+}
+
+
+def warehouse_path() -> Path:
+    """File of the warehouse: ``HELIOSTAT_WAREHOUSE``, else one in the user's data directory."""
+    configured = os.environ.get(_PATH_VARIABLE, "")
+    if configured:
+        return Path(configured).expanduser().absolute()
+    if sys.platform == "darwin":
+        default = Path.home() / "Library" / "Application Support"
+    else:
+        default = Path.home() / ".local" / "share"
+    base = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(base) if base else default) / "heliostat" / "warehouse.duckdb"
+
+
+class Session:
+    """A connection to the embedded warehouse. Its DataFrames are DuckDB relations, which are lazy.
+
+    Parameters
+    ----------
+    path:
+        File of the warehouse, made when it is not there; default is ``warehouse_path()``.
+
+    Raises
+    ------
+    ConfigurationError
+        The file cannot be made or opened, or another process has it open: one process at a
+        time may have a warehouse open.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.path = Path(path).expanduser().absolute() if path is not None else warehouse_path()
+        self._connection: duckdb.DuckDBPyConnection | None = _connect(self.path)
+
+    def __repr__(self) -> str:
+        return f"Session({str(self.path)!r}{', closed' if self.closed else ''})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._connection is None
+
+    def close(self) -> None:
+        """Close the file, so that another process may open it. Relations made here end with it."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def table(self, name: str) -> duckdb.DuckDBPyRelation:
+        """Return a table as a relation; nothing is read yet. Raises DataError when it is not there."""
+        connection = self._open_connection()
+        if not self._exists(name):
+            listed = ", ".join(self.tables()) or "none"
+            message = f"There is no table {name!r} in {self.path}."
+            raise DataError(message, f"Tables: {listed}.", table=name)
+        return connection.sql(f"SELECT * FROM {_quote(name)}")  # noqa: S608 - the name is quoted
+
+    def sql(
+        self, query: str, params: Sequence[Any] | Mapping[str, Any] | None = None
+    ) -> duckdb.DuckDBPyRelation | None:
+        """Run one SQL statement; a query comes back as a lazy relation.
+
+        Parameters
+        ----------
+        query:
+            DuckDB SQL.
+        params:
+            Values for ``?`` (sequence) or ``$name`` (mapping) in the query.
+
+        Raises
+        ------
+        DataError
+            The statement cannot be run; the message is DuckDB's.
+        """
+        import duckdb
+
+        connection = self._open_connection()
+        try:
+            return connection.sql(query, params=params)
+        except duckdb.Error as error:
+            message = f"The SQL statement failed: {error}"
+            raise DataError(message, query=query) from error
+
+    def create_dataframe(self, data: Any, name: str | None = None) -> duckdb.DuckDBPyRelation:
+        """Make a relation of data in memory.
+
+        Parameters
+        ----------
+        data:
+            pandas or Polars frame, pyarrow Table, anything with ``__arrow_c_stream__``, a mapping of
+            columns, or a list of mappings (rows).
+        name:
+            Also makes the data readable in SQL under this name, until the session closes.
+        """
+        connection = self._open_connection()
+        table = _as_arrow(data)
+        if name is None:
+            return connection.from_arrow(table)
+        connection.register(name, table)
+        return connection.sql(f"SELECT * FROM {_quote(name)}")  # noqa: S608 - the name is quoted
+
+    def save_as_table(self, df: Any, name: str, mode: SaveMode = "errorifexists") -> None:
+        """Write a DataFrame to a table of the warehouse; all of it or nothing.
+
+        Parameters
+        ----------
+        df:
+            A relation, or whatever ``create_dataframe`` takes.
+        name:
+            Name of the table, with its schema in front if it has one (``"raw.flights"``).
+        mode:
+            What to do when the table exists: ``"errorifexists"``, ``"overwrite"``, or ``"append"``,
+            which matches columns by name.
+
+        Raises
+        ------
+        DataError
+            The table exists, or the data does not fit into it.
+        """
+        import duckdb
+
+        if mode not in _SAVE_STATEMENTS:
+            message = f"mode={mode!r} is not a way to save a table."
+            raise ConfigurationError(message, f"Use one of {', '.join(_SAVE_STATEMENTS)}.")
+        connection = self._open_connection()
+        if mode == "errorifexists" and self._exists(name):
+            message = f"The table {name!r} is there already."
+            raise DataError(message, 'Use mode="overwrite" or mode="append".', table=name)
+        if mode == "append" and not self._exists(name):
+            mode = "errorifexists"
+        try:
+            connection.register(_SOURCE, df if isinstance(df, duckdb.DuckDBPyRelation) else _as_arrow(df))
+        except duckdb.InvalidInputException:
+            # A relation of somebody else's connection: let that connection read it.
+            connection.register(_SOURCE, df.to_arrow_reader())
+        try:
+            connection.execute(_SAVE_STATEMENTS[mode].format(table=_quote(name), source=_SOURCE))
+        except duckdb.Error as error:
+            message = f"The table {name!r} could not be saved: {error}"
+            raise DataError(message, table=name) from error
+        finally:
+            connection.unregister(_SOURCE)
+
+    def tables(self) -> list[str]:
+        """Names of the tables, sorted; tables outside of the schema ``main`` as ``schema.table``."""
+        rows = (
+            self._open_connection()
+            .execute(
+                "SELECT CASE schema_name WHEN 'main' THEN table_name"
+                " ELSE schema_name || '.' || table_name END AS name FROM duckdb_tables() ORDER BY name"
+            )
+            .fetchall()
+        )
+        return [row[0] for row in rows]
+
+    def drop_table(self, name: str) -> None:
+        """Remove a table and its rows. Raises DataError when it is not there."""
+        connection = self._open_connection()
+        if not self._exists(name):
+            message = f"There is no table {name!r} in {self.path}."
+            raise DataError(message, table=name)
+        connection.execute(f"DROP TABLE {_quote(name)}")
+
+    def _exists(self, name: str) -> bool:
+        schema, _, table = name.rpartition(".")
+        found = self._open_connection().execute(
+            "SELECT 1 FROM information_schema.tables"
+            " WHERE lower(table_schema) = lower(?) AND lower(table_name) = lower(?)",
+            [schema or "main", table],
+        )
+        return bool(found.fetchall())
+
+    def _open_connection(self) -> duckdb.DuckDBPyConnection:
+        if self._connection is None:
+            message = f"The session of {self.path} is closed."
+            action = "Call heliostat.context.get_active_session() for an open one."
+            raise ConfigurationError(message, action)
+        return self._connection
+
+
+def _quote(name: str) -> str:
+    """Quote a table name, so that no name can be read as SQL."""
+    parts = name.split(".")
+    if not all(parts):
+        message = f"{name!r} is not a table name."
+        raise DataError(message, 'Write "table" or "schema.table".')
+    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
+
+
+def _as_arrow(data: Any) -> Any:
+    from heliostat.data._sources import source_of
+
+    if isinstance(data, Mapping | list):
+        import pyarrow as pa
+
+        return pa.table(dict(data)) if isinstance(data, Mapping) else pa.Table.from_pylist(data)
+    return source_of(data).reader().read_all()
+
+
+def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+    import duckdb
+
+    elsewhere = f"Set {_PATH_VARIABLE} to a file that can be written."
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        message = f"The directory of the warehouse, {path.parent}, cannot be made: {error.strerror}."
+        raise ConfigurationError(message, elsewhere, path=str(path)) from error
+    try:
+        # Queries see tables, never the Python variables that happen to have the same name.
+        connection = duckdb.connect(str(path), config={"python_enable_replacements": False})
+    except duckdb.Error as error:
+        holder = _LOCK_HOLDER.search(str(error))
+        if holder is None:
+            message = f"The warehouse {path} cannot be opened: {error}"
+            raise ConfigurationError(message, elsewhere, path=str(path)) from error
+        pid = int(holder["pid"])
+        message = f"The warehouse {path} is open in process {pid} ({_command(pid) or holder['program']})."
+        action = (
+            "One process at a time may have it open: close the session there"
+            f" (get_active_session().close(), or end that process), or set {_PATH_VARIABLE} to another file."
+        )
+        raise ConfigurationError(message, action, path=str(path), pid=pid) from error
+    # The bar would write into the output of whatever cell happens to run the query.
+    connection.execute("SET enable_progress_bar = false")
+    return connection
+
+
+def _command(pid: int) -> str:
+    """What a process is, as the user would know it; empty when it cannot be told."""
+    import psutil
+
+    try:
+        return " ".join(psutil.Process(pid).cmdline())[:120]
+    except psutil.Error:
+        return ""

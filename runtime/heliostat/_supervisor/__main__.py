@@ -1,0 +1,58 @@
+"""Start a supervisor: ``python -m heliostat._supervisor DIRECTORY``.
+
+The directory is the runtime's private one; it holds the configuration and the token. Standard
+output and error are the supervisor's log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from pathlib import Path
+
+from heliostat._cluster import environment
+from heliostat._supervisor.config import SOCKET, TOKEN, SupervisorConfig, read_config
+from heliostat._supervisor.processes import MARK, adopt_orphans
+
+
+async def _serve(config: SupervisorConfig) -> None:
+    from heliostat._supervisor.api import serve
+    from heliostat._supervisor.routes import Operations, routes
+    from heliostat._supervisor.supervisor import Supervisor
+
+    supervisor = Supervisor(config)
+    server = serve(routes(Operations(supervisor)), config.path / SOCKET)
+    try:
+        await supervisor.run()
+        with contextlib.suppress(TimeoutError):
+            # Whoever waits for the end of the runtime is answered before the socket closes.
+            await asyncio.wait_for(asyncio.sleep(0.02), 1.0)
+    finally:
+        server.stop()
+        supervisor.forget()
+
+
+def main(directory: Path) -> None:
+    """Run until the runtime is taken down."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("tornado.access").setLevel(logging.WARNING)
+    config = read_config(directory)
+    adopt_orphans()
+    os.environ[MARK] = config.runtime_id
+    if config.address is None:
+        environment.apply(environment.local_environment(directory / TOKEN), os.environ)
+    else:
+        token = None if config.token_path is None else Path(config.token_path)
+        environment.apply(environment.attached_environment(token), os.environ)
+    asyncio.run(_serve(config))
+    # Ray's thread and whatever it may still wait for must not keep the process.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

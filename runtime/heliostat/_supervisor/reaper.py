@@ -1,0 +1,63 @@
+"""Clean up what a runtime left that could not do it itself.
+
+A supervisor takes everything down when it ends. Killed with ``kill -9`` it cannot: Ray's
+daemons die with it, but a daemon that user code started, the session directory, its shared
+memory and the manifest stay. The next start and ``heliostat reap`` find them by the manifest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heliostat._paths import base_directory
+from heliostat._supervisor.manifest import all_manifests, is_live, remove_manifest
+from heliostat._supervisor.processes import marked_with
+
+if TYPE_CHECKING:
+    from heliostat._messages import Manifest
+
+
+def reap() -> list[str]:
+    """Clean up after every runtime of this user whose supervisor is dead.
+
+    Returns a sentence for each thing done. Living runtimes are not touched.
+    """
+    return [
+        sentence for manifest in all_manifests() if not is_live(manifest) for sentence in reap_one(manifest)
+    ]
+
+
+def reap_one(manifest: Manifest) -> list[str]:
+    """Clean up after one dead runtime."""
+    done = []
+    left = marked_with([manifest.runtime_id])
+    for process in left:
+        process.kill()
+    if left:
+        done.append(f"Ended {len(left)} process(es) of runtime {manifest.runtime_id}.")
+    directory = Path(manifest.directory)
+    if _is_ours(directory) and directory.exists():
+        remove_directory(directory)
+        done.append(f"Removed {directory}.")
+    remove_manifest(manifest.runtime_id)
+    done.append(
+        f"Forgot runtime {manifest.runtime_id}, whose supervisor (pid {manifest.supervisor.pid}) is dead."
+    )
+    return done
+
+
+def _is_ours(directory: Path) -> bool:
+    """A manifest is a file that anybody may have edited: remove only below our own base."""
+    return directory.parent == base_directory() and not directory.is_symlink()
+
+
+def remove_directory(directory: Path) -> None:
+    """Remove a runtime's directory; files that vanish meanwhile are no matter."""
+    for _ in range(3):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(directory)
+        if not directory.exists():
+            return

@@ -1,0 +1,159 @@
+"""What the supervisor can be asked: the table behind the API, its OpenAPI document and its docs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from heliostat import __version__
+from heliostat._messages import (
+    CellAccount,
+    CellEvent,
+    Node,
+    ResizeOperation,
+    ResizePlan,
+    ResizeRequest,
+    ResizeTarget,
+    RestartRequest,
+    RuntimeState,
+    RuntimeStatus,
+    Sample,
+)
+from heliostat._supervisor.api import Route, openapi
+from heliostat.exceptions import ResizeError, RuntimeUnavailableError
+
+if TYPE_CHECKING:
+    from heliostat._supervisor.resizer import Resizer
+    from heliostat._supervisor.supervisor import Supervisor
+
+_LONGEST_WAIT = 60.0
+
+
+class Operations:
+    """The API's operations on one supervisor."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    async def status(self, after: int = -1, wait: float = 0.0) -> RuntimeStatus:
+        """Answer at once, or when the version is above ``after`` (at most ``wait`` s later)."""
+        return await self._supervisor.board.wait(after, min(wait, _LONGEST_WAIT))
+
+    async def stop(self) -> None:
+        """Begin to take the runtime down."""
+        self._supervisor.request_stop("somebody asked to stop it")
+
+    async def restart(self, request: RestartRequest) -> RuntimeStatus:
+        """Boot Ray anew; returns when it is up or has failed."""
+        await self._supervisor.restart(request.target)
+        return self._supervisor.board.status
+
+    async def nodes(self) -> list[Node]:
+        """The nodes, head first; none while Ray is not up."""
+        view = await self._supervisor.view()
+        return view.node_messages() if view is not None else []
+
+    async def samples(self, since: float = 0.0) -> list[Sample]:
+        """Readings taken after ``since``."""
+        return self._supervisor.measuring.samples(since)
+
+    async def cells(self) -> list[CellAccount]:
+        """What each cell used."""
+        return self._supervisor.measuring.accounts.cells()
+
+    async def note_cell(self, event: CellEvent) -> None:
+        """Note that a cell began or ended."""
+        self._supervisor.measuring.note(event)
+
+    async def plan(self, target: ResizeTarget) -> ResizePlan:
+        """Say what a resize would do."""
+        return await self._resizer().plan(target)
+
+    async def resize(self, request: ResizeRequest) -> ResizeOperation:
+        """Begin a resize; its progress is in the status."""
+        return await self._resizer().start(request)
+
+    async def cancel_resize(self) -> ResizeOperation:
+        """Go back to the size before the running resize."""
+        return await self._resizer().cancel()
+
+    async def openapi(self) -> dict[str, Any]:
+        """Describe this API."""
+        return document(routes(self))
+
+    def _resizer(self) -> Resizer:
+        supervisor = self._supervisor
+        status = supervisor.board.status
+        if supervisor.config.address is not None:
+            message = (
+                f"The runtime is attached to {supervisor.config.address}, which Heliostat did not start."
+            )
+            raise ResizeError(message, "Resize the cluster where it was started.")
+        if supervisor.resizer is None or not status.state.usable:
+            message = f"The runtime cannot be resized while it is {status.state}."
+            action = "Wait until it is ready." if status.state is RuntimeState.STARTING else "See %runtime."
+            raise RuntimeUnavailableError(message, action)
+        return supervisor.resizer
+
+
+def routes(operations: Operations) -> list[Route]:
+    """Return the table of everything that can be asked."""
+    o = operations
+    return [
+        Route(
+            "GET",
+            "/runtime",
+            "State of the runtime; with after and wait, as soon as its version is above after.",
+            RuntimeStatus,
+            o.status,
+            query={"after": int, "wait": float},
+        ),
+        Route("POST", "/runtime/stop", "Take the runtime down; the supervisor exits.", None, o.stop),
+        Route(
+            "POST",
+            "/runtime/restart",
+            "Boot Ray anew, with other sizes if given.",
+            RuntimeStatus,
+            o.restart,
+            RestartRequest,
+        ),
+        Route("GET", "/nodes", "Ray's nodes, head first.", list[Node], o.nodes),
+        Route(
+            "GET",
+            "/samples",
+            "Readings taken after since, oldest first; 15 minutes are kept.",
+            list[Sample],
+            o.samples,
+            query={"since": float},
+        ),
+        Route("GET", "/cells", "What each cell used, oldest first.", list[CellAccount], o.cells),
+        Route("POST", "/cells", "Note that a cell began or ended.", None, o.note_cell, CellEvent),
+        Route(
+            "POST",
+            "/resize/plan",
+            "What a resize would do; changes nothing.",
+            ResizePlan,
+            o.plan,
+            ResizeTarget,
+        ),
+        Route(
+            "POST",
+            "/resize",
+            "Begin a resize; progress is in the status.",
+            ResizeOperation,
+            o.resize,
+            ResizeRequest,
+        ),
+        Route(
+            "POST",
+            "/resize/cancel",
+            "Go back to the size before the running resize.",
+            ResizeOperation,
+            o.cancel_resize,
+        ),
+        Route("GET", "/openapi.json", "This document.", dict[str, Any], o.openapi),
+    ]
+
+
+def document(table: list[Route]) -> dict[str, Any]:
+    """Return the OpenAPI document of the supervisor."""
+    return openapi(table, "Heliostat supervisor", __version__)

@@ -1,0 +1,314 @@
+"""The life of a runtime: boot, serve, watch, restart, take down."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from heliostat._cluster.attached import AttachedCluster
+from heliostat._cluster.local import LocalCluster
+from heliostat._messages import (
+    Failure,
+    Manifest,
+    Owner,
+    Provider,
+    ResizeOperation,
+    ResizeTarget,
+    RuntimeState,
+    RuntimeStatus,
+)
+from heliostat._supervisor import boot_policy
+from heliostat._supervisor.config import LOG, RAY, SOCKET, TOKEN, SupervisorConfig
+from heliostat._supervisor.manifest import remove_manifest, write_manifest
+from heliostat._supervisor.measuring import Measuring
+from heliostat._supervisor.processes import Identity, collect_exited, describe_exit, end_descendants
+from heliostat._supervisor.reaper import reap, remove_directory
+from heliostat._supervisor.resizer import Resizer
+from heliostat._supervisor.state import StatusBoard
+from heliostat._supervisor.watch import owner_gone
+from heliostat.exceptions import HeliostatError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from heliostat._cluster.control import ClusterView
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_BOOT_SECONDS_TO_REACH_SIZE = 30.0
+_SAFE = "Your variables are safe. Boot it again with %runtime restart."
+
+
+class Supervisor:
+    """Owns one runtime from the first step to the last process.
+
+    Lives on an event loop in the main thread. Everything that speaks with Ray runs on one other
+    thread, which lives as long as this process because Ray's daemons die with it.
+    """
+
+    def __init__(self, config: SupervisorConfig) -> None:
+        self.config = config
+        self._loop = asyncio.get_running_loop()
+        self._ray_thread = ThreadPoolExecutor(1, thread_name_prefix="ray")
+        self._stop = asyncio.Event()
+        self._boots = 0
+        self._target = config.target
+        self._taking_down: asyncio.Task[None] | None = None
+        self._cluster: LocalCluster | AttachedCluster | None = None
+        self.resizer: Resizer | None = None
+        self.board = StatusBoard(self._first_status())
+        self.measuring = Measuring(config, self._ray_use)
+
+    def _first_status(self) -> RuntimeStatus:
+        now = time.time()
+        return RuntimeStatus(
+            runtime_id=self.config.runtime_id,
+            version=0,
+            state=RuntimeState.STARTING,
+            reason="the runtime is booting",
+            since=now,
+            started_at=now,
+            provider=Provider.LOCAL if self.config.address is None else Provider.ATTACHED,
+            boot_mode=None,
+            owner=self.config.owner,
+            supervisor_pid=os.getpid(),
+            steps=[],
+            transitions=[],
+            address=None,
+            token_path=self.config.token_path or str(self.config.path / TOKEN),
+            session_dir=self.config.directory,
+            log_dir=self.config.directory,
+            resources=None,
+            limits=None,
+            failure=None,
+            resize=None,
+        )
+
+    # -- life ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until the owner is gone or somebody asks to stop; then leave nothing behind."""
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            self._loop.add_signal_handler(number, self._stop.set)
+        # An interrupt is meant for the owner's cell, never for the runtime.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._loop.add_signal_handler(signal.SIGCHLD, self._on_child_exit)
+        self._write_manifest()
+        self.board.step("supervisor up")
+        tasks = [
+            asyncio.create_task(self.boot()),
+            asyncio.create_task(self._watch_owner()),
+            asyncio.create_task(self.measuring.run()),
+            asyncio.create_task(asyncio.to_thread(_reap_quietly)),
+        ]
+        await self._stop.wait()
+        self.board.move(RuntimeState.STOPPING, self.board.status.reason)
+        for task in tasks:
+            task.cancel()
+        await self.take_down()
+        self.board.move(RuntimeState.STOPPED, "the runtime was stopped")
+
+    def request_stop(self, reason: str) -> None:
+        """Begin to take the runtime down."""
+        self.board.update(reason=reason)
+        self._stop.set()
+
+    async def take_down(self) -> None:
+        """End every process that was started here."""
+        if self.resizer is not None:
+            await self.resizer.stop()
+        cluster, self._cluster = self._cluster, None
+        if cluster is not None:
+            cluster.close()
+        ended = await asyncio.to_thread(end_descendants)
+        _log.info("ended %d processes", ended)
+
+    def forget(self) -> None:
+        """Remove manifest and directory: the very last thing."""
+        with contextlib.suppress(HeliostatError, OSError):
+            remove_manifest(self.config.runtime_id)
+        remove_directory(self.config.path)
+
+    def _write_manifest(self) -> None:
+        me = Identity.of(os.getpid())
+        started = me.started_at if me is not None else time.time()
+        manifest = Manifest(
+            runtime_id=self.config.runtime_id,
+            version=1,
+            owner=self.config.owner,
+            supervisor=Owner(pid=os.getpid(), started_at=started),
+            socket=str(self.config.path / SOCKET),
+            directory=self.config.directory,
+            provider=self.board.status.provider,
+            created_at=time.time(),
+        )
+        write_manifest(manifest)
+
+    async def _watch_owner(self) -> None:
+        await owner_gone(self.config.owner)
+        self.request_stop(f"the owner (pid {self.config.owner.pid}) is gone")
+
+    # -- boot ---------------------------------------------------------------------------------
+
+    async def boot(self) -> None:
+        """Boot or attach; ends in ``ready`` or ``failed``, never in an exception."""
+        try:
+            if self.config.address is None:
+                await self._boot_local()
+            else:
+                await self._attach(self.config.address)
+        except HeliostatError as error:
+            self._fail(error.message, error.action)
+        except Exception as error:
+            _log.exception("the boot failed")
+            self._fail(f"The runtime did not come up: {error}", "See %runtime log, and run heliostat doctor.")
+
+    async def _boot_local(self) -> None:
+        limits = self.measuring.limits()
+        around = boot_policy.look_around(self.config.path)
+        plan = boot_policy.plan_boot(self._target, limits, around)
+        self.board.update(limits=limits)
+        self._boots += 1
+        cluster = LocalCluster(self.config.path / RAY, f"session_{self._boots}")
+        self._cluster = cluster
+        mode = await self.on_ray_thread(lambda: cluster.boot(plan.shape, self._step_from_thread))
+        self.resizer = Resizer(cluster, limits, self.on_ray_thread, self._on_resize)
+        await self._reach_boot_size(cluster, plan)
+        view = await self.on_ray_thread(cluster.view)
+        self.board.move(
+            RuntimeState.READY,
+            "; ".join(["the runtime is ready", *plan.notes]),
+            boot_mode=mode,
+            address=cluster.address,
+            log_dir=str(cluster.logs),
+            resources=view.resources(),
+        )
+
+    async def _reach_boot_size(self, cluster: LocalCluster, plan: boot_policy.BootPlan) -> None:
+        wanted, shape = plan.wanted, plan.shape
+        if (wanted.nodes, wanted.gpus) != (1, shape.gpus) and self.resizer is not None:
+            if not await self.resizer.reach(wanted, _BOOT_SECONDS_TO_REACH_SIZE):
+                _log.warning("the size to boot with was not reached")
+            self.board.step("size reached")
+        else:
+            await self.on_ray_thread(lambda: cluster.confine(int(wanted.cpus)))
+
+    async def _attach(self, address: str) -> None:
+        token = self.config.token_path
+        cluster = AttachedCluster(address, None if token is None else Path(token))
+        self._cluster = cluster
+        view = await self.on_ray_thread(lambda: cluster.attach(self._step_from_thread))
+        resources = view.resources()
+        self.board.move(RuntimeState.READY, f"attached to {address}", address=address, resources=resources)
+
+    async def restart(self, target: ResizeTarget) -> None:
+        """Take Ray down and boot it again. Raises ResizeError before anything is touched."""
+        chosen = _merge(self._target, target)
+        if self.config.address is None:
+            limits = self.measuring.limits()
+            boot_policy.plan_boot(chosen, limits, boot_policy.look_around(self.config.path))
+        self._target = chosen
+        self.board.move(
+            RuntimeState.STARTING,
+            "the runtime is booting again",
+            started_at=time.time(),
+            steps=[],
+            address=None,
+            resources=None,
+            resize=None,
+        )
+        await self.take_down()
+        self.board.step("former runtime gone")
+        await self.boot()
+
+    # -- events -------------------------------------------------------------------------------
+
+    def _on_child_exit(self) -> None:
+        cluster = self._cluster
+        daemons = cluster.daemons() if cluster is not None else {}
+        for pid, status in collect_exited().items():
+            if pid in daemons and not self._stop.is_set():
+                self._on_daemon_exit(daemons[pid], describe_exit(status))
+
+    def _on_daemon_exit(self, name: str, how: str) -> None:
+        _log.error("%s %s", name, how)
+        if "of the node" in name:
+            self._on_node_exit(name, how)
+        elif self.board.status.state is not RuntimeState.FAILED:
+            self._fail(f"{name} {how}.", _SAFE)
+            self._taking_down = asyncio.create_task(self.take_down())
+
+    def _on_node_exit(self, name: str, how: str) -> None:
+        resizing = self.resizer is not None and self.resizer.operation is not None
+        if resizing and self.board.status.state is RuntimeState.RESIZING:
+            return
+        cluster = self._cluster
+        if isinstance(cluster, LocalCluster):
+            cluster.forget_exited_nodes()
+        self.board.move(RuntimeState.DEGRADED, f"{name} {how}; add it again with %resize nodes=N")
+
+    def _on_resize(self, operation: ResizeOperation) -> None:
+        state = self.board.status.state
+        changes = {"resize": operation, "resources": operation.current}
+        if operation.state.finished and state is RuntimeState.RESIZING:
+            self.board.move(RuntimeState.READY, operation.message, **changes)
+        elif not operation.state.finished and state is not RuntimeState.RESIZING:
+            self.board.move(RuntimeState.RESIZING, operation.plan.command, **changes)
+        else:
+            self.board.update(**changes)
+
+    def _fail(self, what: str, action: str) -> None:
+        self.board.fail(Failure(what=what, action=action, log_tail=self._log_tail()))
+
+    def _log_tail(self, lines: int = 20) -> list[str]:
+        directory = self._cluster.logs if isinstance(self._cluster, LocalCluster) else None
+        candidates = [directory / "raylet.out", directory / "gcs_server.out"] if directory else []
+        for path in [*candidates, self.config.path / LOG]:
+            with contextlib.suppress(OSError):
+                found = path.read_text(errors="replace").splitlines()
+                if found:
+                    return found[-lines:]
+        return []
+
+    # -- Ray's thread -------------------------------------------------------------------------
+
+    async def on_ray_thread(self, call: Callable[[], _T]) -> _T:
+        """Run ``call`` on the one thread that may speak with Ray."""
+        return await self._loop.run_in_executor(self._ray_thread, call)
+
+    async def view(self) -> ClusterView | None:
+        """The cluster as it is now; ``None`` while there is none."""
+        cluster = self._cluster
+        if cluster is None or not self.board.status.state.usable:
+            return None
+        return await self.on_ray_thread(cluster.view)
+
+    async def _ray_use(self) -> ClusterView | None:
+        with contextlib.suppress(Exception):
+            return await asyncio.wait_for(self.view(), timeout=2.0)
+        return None
+
+    def _step_from_thread(self, name: str) -> None:
+        self._loop.call_soon_threadsafe(self.board.step, name)
+
+
+def _merge(former: ResizeTarget, asked: ResizeTarget) -> ResizeTarget:
+    given = {name: value for name, value in msgspec.structs.asdict(asked).items() if value is not None}
+    return msgspec.structs.replace(former, **given)
+
+
+def _reap_quietly() -> None:
+    try:
+        for sentence in reap():
+            _log.info("%s", sentence)
+    except (HeliostatError, OSError):
+        _log.exception("cleaning up after earlier runtimes failed")

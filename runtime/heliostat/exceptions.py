@@ -1,0 +1,146 @@
+"""Everything Heliostat raises on purpose.
+
+::
+
+    HeliostatError
+    ├── ConfigurationError      a setting or an argument cannot be used
+    │   └── ResizeError         a size that cannot be had
+    ├── DataError               data cannot be read or converted as asked
+    ├── MissingDependencyError  an optional package is not installed
+    ├── RuntimeUnavailableError there is no runtime to talk to
+    │   ├── BootError           it did not come up
+    │   ├── AuthenticationError it is there and refuses us
+    │   └── RuntimeLostError    it was there and is gone
+    ├── ResizeTimeoutError      a resize did not finish in time and was rolled back
+    └── TrainingError           training failed on a worker
+
+Each error says what failed (``message``), and what to do (``action``); further facts are in
+``fields`` and readable as attributes. All of them survive pickling, since they cross
+process borders, and none shows a traceback of Heliostat's own code in a notebook.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "AuthenticationError",
+    "BootError",
+    "ConfigurationError",
+    "DataError",
+    "HeliostatError",
+    "MissingDependencyError",
+    "ResizeError",
+    "ResizeTimeoutError",
+    "RuntimeLostError",
+    "RuntimeUnavailableError",
+    "TrainingError",
+    "error_from_body",
+]
+
+_TRACEBACK_SWITCH = "HELIOSTAT_TRACEBACK"
+
+
+class HeliostatError(Exception):
+    """Base of the tree.
+
+    Parameters
+    ----------
+    message:
+        What failed and where, in one sentence.
+    action:
+        What the reader can do about it, in one sentence; may be empty.
+    **fields:
+        Facts for programs, such as ``required`` and ``available``.
+    """
+
+    def __init__(self, message: str, action: str = "", **fields: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.action = action
+        self.fields: dict[str, Any] = fields
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.action}".strip()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.action, self.fields)
+
+    def __getattr__(self, name: str) -> Any:
+        fields: dict[str, Any] = self.__dict__.get("fields", {})
+        if name in fields:
+            return fields[name]
+        message = f"{type(self).__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+
+    def _render_traceback_(self) -> list[str]:
+        """Show a sentence instead of our stack; IPython calls this.
+
+        ``HELIOSTAT_TRACEBACK=1`` brings the full traceback back.
+        """
+        if os.environ.get(_TRACEBACK_SWITCH, "") not in ("", "0"):
+            import traceback
+
+            return traceback.format_exception(self)
+        lines = [f"{type(self).__name__}: {self.message}"]
+        if self.action:
+            lines.append(self.action)
+        return lines
+
+
+def _rebuild(
+    cls: type[HeliostatError], message: str, action: str, fields: Mapping[str, Any]
+) -> HeliostatError:
+    return cls(message, action, **fields)
+
+
+class ConfigurationError(HeliostatError, ValueError):
+    """A setting or an argument cannot be used; nothing was changed."""
+
+
+class ResizeError(ConfigurationError):
+    """A size that cannot be had; the runtime is as it was."""
+
+
+class DataError(HeliostatError, ValueError):
+    """Data cannot be read or converted as asked; names the column or the file."""
+
+
+class MissingDependencyError(HeliostatError, ImportError):
+    """An optional package is not installed; ``action`` has the line that installs it."""
+
+
+class RuntimeUnavailableError(HeliostatError, RuntimeError):
+    """There is no runtime to talk to."""
+
+
+class BootError(RuntimeUnavailableError):
+    """The runtime did not come up; ``log_tail`` holds the last lines of the log."""
+
+
+class AuthenticationError(RuntimeUnavailableError):
+    """The runtime is there and refuses us: no token, a wrong one, or another user's."""
+
+
+class RuntimeLostError(RuntimeUnavailableError):
+    """The runtime was there and is gone. Variables of the kernel are not touched."""
+
+
+class ResizeTimeoutError(HeliostatError, TimeoutError):
+    """A resize did not finish in time; the runtime was rolled back to its former size."""
+
+
+class TrainingError(HeliostatError, RuntimeError):
+    """Training failed on a worker; ``rank`` says which."""
+
+
+def error_from_body(error: str, message: str, action: str, fields: Mapping[str, Any]) -> HeliostatError:
+    """Rebuild the exception that the supervisor described in an ``ErrorBody``."""
+    cls = globals().get(error)
+    if not (isinstance(cls, type) and issubclass(cls, HeliostatError)):
+        cls = HeliostatError
+    return cls(message, action, **dict(fields))
