@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heliostat._client import SupervisorClient
+from heliostat._cluster.early_calls import EarlyCalls
 from heliostat._messages import RuntimeState, RuntimeStatus
 from heliostat._supervisor.config import LOG, SOCKET, SupervisorConfig
 from heliostat.exceptions import BootError, HeliostatError, RuntimeLostError
@@ -38,10 +39,15 @@ class Watcher:
         self._connected: tuple[str, float] | None = None
         self._stopping = False
         self._unsaid: HeliostatError | None = None
+        self._early_calls = EarlyCalls(self._wait_for_init)
         self._thread = threading.Thread(target=self._run, name="heliostat-watch", daemon=True)
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Begin to follow. Early Ray calls wait from here on."""
+        from heliostat._cluster import driver
+
+        driver.prepare(self._token(), local=self._config.address is None)
+        self._early_calls.hold()
         self._thread.start()
 
     def latest(self) -> RuntimeStatus | None:
@@ -95,13 +101,12 @@ class Watcher:
         self._stopping = True
 
     def _run(self) -> None:
-        from heliostat._cluster import driver
+        from heliostat._cluster.fast_import import import_ray
 
-        driver.prepare(self._token(), local=self._config.address is None)
         try:
-            with driver.early_calls_wait():
-                driver.guard_init(self._wait_for_init)
-                self._follow(until_connected=True)
+            import_ray()
+            self._follow(until_connected=True)
+            self._early_calls.release()
             while self._lost is None:
                 self._follow(until_connected=False)
         except HeliostatError as error:
@@ -111,6 +116,8 @@ class Watcher:
             lost = RuntimeLostError(message, "Try %runtime restart; %runtime log tells more.")
             lost.__cause__ = error
             self._lose(lost)
+        finally:
+            self._early_calls.release()
 
     def _token(self) -> Path | None:
         if self._config.address is None:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heliostat._cluster import environment, rescue
+from heliostat._cluster.early_calls import real_init
 from heliostat._cluster.fast_import import import_ray
 from heliostat.exceptions import RuntimeUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
-
-_log = logging.getLogger(__name__)
 
 
 def prepare(token_path: Path | None, *, local: bool) -> None:
@@ -47,9 +43,8 @@ def connect(address: str) -> None:
     ray = import_ray()
     if ray.is_initialized():
         return
-    real_init = getattr(ray.init, "__wrapped__", ray.init)
     # Ray warns that it sets no signal handlers off the main thread; the kernel has its own.
-    real_init(address=address, log_to_driver=False, logging_level="ERROR", namespace="heliostat")
+    real_init(ray)(address=address, log_to_driver=False, logging_level="ERROR", namespace="heliostat")
     # Scripts that the user starts from a cell join the same runtime.
     os.environ["RAY_ADDRESS"] = address
 
@@ -89,59 +84,3 @@ def warm_worker() -> None:
 
     # Nobody waits for the result: a thread that did would keep Ray from being shut down.
     ray.remote(num_cpus=0)(nothing).remote()
-
-
-@contextlib.contextmanager
-def early_calls_wait() -> Iterator[None]:
-    """While open, a Ray call in another thread waits instead of starting a cluster of its own.
-
-    Ray starts a local cluster on the first call of a process that has none. During the boot of
-    a runtime that would be a second, heavier one. Imports Ray.
-    """
-    fresh = "ray" not in sys.modules
-    if fresh:
-        # Nothing may slip in between the end of the import and the taking of the lock.
-        os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
-    import_ray()
-    try:
-        from ray._private import auto_init_hook
-    except ImportError:
-        yield
-        return
-    with auto_init_hook.auto_init_lock:
-        if fresh:
-            del os.environ["RAY_ENABLE_AUTO_CONNECT"]
-            auto_init_hook.enable_auto_connect = True
-        yield
-
-
-_init_guard = threading.Lock()
-
-
-def guard_init(wait_until_connected: Callable[[], bool]) -> None:
-    """Make ``ray.init()`` without an address mean this runtime.
-
-    Notebooks written for plain Ray begin with ``ray.init()``. Here it waits for the runtime and
-    returns its context; with the address of another cluster it does what it always did, and it
-    starts a cluster of its own when ``wait_until_connected`` says that there is no runtime.
-    """
-    ray = import_ray()
-    with _init_guard:
-        if hasattr(ray.init, "__wrapped__"):
-            return
-        real: Callable[..., Any] = ray.init
-
-        def init(address: str | None = None, *args: Any, **kwargs: Any) -> Any:
-            if address in (None, "auto") and wait_until_connected():
-                kwargs["ignore_reinit_error"] = True
-                for sized in ("num_cpus", "num_gpus", "object_store_memory", "resources"):
-                    if kwargs.pop(sized, None) is not None:
-                        _log.warning(
-                            "ray.init(%s=...) is ignored: the runtime has its size; see %%resize", sized
-                        )
-                return real(os.environ.get("RAY_ADDRESS"), *args, **kwargs)
-            return real(address, *args, **kwargs)
-
-        init.__wrapped__ = real  # type: ignore[attr-defined]
-        init.__doc__ = real.__doc__
-        ray.init = init

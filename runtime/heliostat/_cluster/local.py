@@ -60,6 +60,11 @@ class LocalCluster:
         return mode
 
     @property
+    def in_place(self) -> bool:
+        """Whether raylets can be resized while they run. ``HELIOSTAT_IN_PLACE=0`` says no."""
+        return os.environ.get("HELIOSTAT_IN_PLACE") != "0" and compat.has("resize in place")
+
+    @property
     def address(self) -> str:
         """Ray's ``host:port``."""
         return str(self._head.gcs_address)

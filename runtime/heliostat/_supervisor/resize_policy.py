@@ -106,6 +106,30 @@ def _check_cpus(cpus: int, nodes: int, limits: Limits) -> None:
         raise ResizeError(message, action, required=cpus, available=limits.cpus)
 
 
+def without_in_place(view: ClusterView, target: ResizeTarget) -> ResizeTarget:
+    """Say the wish in nodes, for a Ray whose raylets keep the size they were started with.
+
+    Raises
+    ------
+    ResizeError
+        It cannot be had by adding and draining nodes of one CPU.
+    """
+    head = int(view.head.total.get("CPU", 0.0))
+    action = "This Ray cannot resize a running node: use %runtime restart with the size you want."
+    if target.memory_bytes is not None:
+        message = "The memory of a running runtime cannot be changed."
+        raise ResizeError(message, action, required=target.memory_bytes)
+    if target.cpus is None:
+        return target
+    nodes = 1 + target.cpus - head
+    if nodes < 1 or target.nodes not in (None, nodes):
+        message = (
+            f"{target.cpus} CPUs cannot be had: the head keeps its {head}, and each further node has one."
+        )
+        raise ResizeError(message, action, required=target.cpus, available=head)
+    return msgspec.structs.replace(target, nodes=nodes)
+
+
 @dataclass(frozen=True)
 class HeadTotals:
     """Totals that the head's raylet should have."""
@@ -266,6 +290,8 @@ class Progress:
     drain_deadline: float
     """Seconds after which a drained node is ended with what it still holds."""
     force: bool = False
+    in_place: bool = True
+    """Whether raylets can be resized while they run."""
 
 
 def decide(view: ClusterView, wanted: Resources, progress: Progress) -> Actions:
@@ -298,6 +324,8 @@ def _decide_head(
     is free. Parking actors win there: they queue like any task, and keep what they are given.
     What they hold is turned into a true shrink once a CPU stays free.
     """
+    if not progress.in_place:
+        return None, 0, True
     totals, head = head_totals(wanted, view), view.head
     raw, parked = head.total.get("CPU", 0.0), view.parked.get("CPU", 0.0)
     free = head.available.get("CPU", 0.0)

@@ -141,7 +141,9 @@ class Resizer:
         while not (cancellable and self._cancelled):
             elapsed = time.monotonic() - started
             view = await self._view()
-            progress = policy.Progress(elapsed, self._cluster.gpus_installed, DRAIN_SECONDS, force)
+            progress = policy.Progress(
+                elapsed, self._cluster.gpus_installed, DRAIN_SECONDS, force, self._cluster.in_place
+            )
             actions = policy.decide(view, wanted, progress)
             self._note(
                 current=view.resources(),
@@ -180,6 +182,8 @@ class Resizer:
 
     def _complete(self, view: ClusterView, target: ResizeTarget) -> Resources:
         current = view.resources()
+        if not self._cluster.in_place:
+            target = policy.without_in_place(view, target)
         policy.refuse_object_store_change(current, target)
         return policy.complete(current, target, self._limits)
 

@@ -1,0 +1,164 @@
+"""The kernel and the application that launches it.
+
+At start the kernel spawns the runtime's supervisor and goes on at once: it answers requests
+and runs plain Python while Ray boots elsewhere. What can go wrong with the runtime never
+stops the kernel; it is kept in :attr:`HeliostatKernel.runtime_error` and the magics tell it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ipykernel.kernelapp import IPKernelApp
+from IPython.core.release import version as ipython_version
+from traitlets import List, Type, default
+
+import heliostat
+from heliostat.exceptions import HeliostatError, RuntimeUnavailableError
+from heliostat_kernel.status import HonestStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["HeliostatKernel", "HeliostatKernelApp"]
+
+AUTOSTART_SWITCH = "HELIOSTAT_AUTOSTART"
+EXTENSION = "heliostat"
+STOP_SECONDS = 3.0
+"""Longest wait for the runtime at shutdown: the server kills a kernel after 5 s, and the
+supervisor cleans up by itself when its owner is gone."""
+
+_CONNECTION_FILE = re.compile(r"kernel-(?P<kernel_id>.+)\.json")
+
+
+def kernel_id_of(connection_file: str) -> str | None:
+    """Jupyter's id of the kernel, which the server writes into the connection file's name."""
+    match = _CONNECTION_FILE.fullmatch(Path(connection_file).name)
+    return match["kernel_id"] if match else None
+
+
+class HeliostatKernel(HonestStatus):
+    """IPython's kernel, owner of one runtime."""
+
+    implementation = "heliostat"
+    implementation_version = heliostat.__version__
+
+    runtime_error: HeliostatError | None = None
+    """Why no runtime was spawned at start; ``None`` when one was, or when none was asked for."""
+
+    _spawner: threading.Thread | None = None
+
+    @property
+    def banner(self) -> str:  # type: ignore[override]  # a property in IPythonKernel too
+        """First lines of a console; part of the reply to ``kernel_info_request``."""
+        return (
+            f"Heliostat {heliostat.__version__} on IPython {ipython_version}.\n"
+            "A Ray runtime boots behind this kernel; %runtime shows it.\n"
+        )
+
+    help_links = List(
+        [
+            {"text": f"{name} Reference", "url": url}
+            for name, url in (
+                ("Python", f"https://docs.python.org/{sys.version_info[0]}.{sys.version_info[1]}"),
+                ("IPython", "https://ipython.readthedocs.io/en/stable/"),
+                ("Ray", "https://docs.ray.io/en/latest/"),
+                ("XGBoost", "https://xgboost.readthedocs.io/en/stable/"),
+                ("DuckDB", "https://duckdb.org/docs/stable/"),
+                ("pandas", "https://pandas.pydata.org/pandas-docs/stable/"),
+            )
+        ]
+    ).tag(config=True)
+
+    def start(self) -> None:
+        """Begin to answer requests; called once, by the application, before its loop runs."""
+        super().start()
+        if os.environ.get(AUTOSTART_SWITCH, "") != "0":
+            # On a thread: the kernel is ready to talk while what this needs is imported.
+            self._spawner = threading.Thread(target=self._spawn_runtime, name="heliostat-spawn", daemon=True)
+            self._spawner.start()
+
+    async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Run a cell, the first one once the runtime is spawned, so that no cell spawns another."""
+        if self._spawner is not None:
+            self._spawner.join()
+            self._finish_spawning()
+        await super().execute_request(stream, ident, parent)
+
+    def _finish_spawning(self) -> None:
+        """Do what only the main thread can: take the signal that frees it from a lost Ray."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._spawner = None
+        if self.runtime_error is None:
+            from heliostat._cluster import rescue
+
+            rescue.install()
+
+    def _spawn_runtime(self) -> None:
+        connection_file = getattr(self.parent, "connection_file", "")
+        try:
+            from heliostat import _handle
+
+            _handle.init(kernel_id=kernel_id_of(connection_file), wait=False)
+        except HeliostatError as error:
+            self.runtime_error = error
+        except Exception as error:
+            # The kernel must live, whatever the runtime does.
+            self.runtime_error = RuntimeUnavailableError(
+                f"The runtime was not started: {str(error) or type(error).__name__}.",
+                "Python cells work; mend the cause and run %runtime start.",
+            )
+
+    async def do_shutdown(self, restart: bool) -> dict[str, Any]:
+        """Stop the runtime, then the kernel; called on the control thread, also at restart."""
+        await _within(STOP_SECONDS, _stop_runtime)
+        reply: dict[str, Any] = super().do_shutdown(restart)
+        return reply
+
+
+def _stop_runtime() -> None:
+    from heliostat import _handle
+
+    _handle.shutdown()
+
+
+async def _within(seconds: float, stop: Callable[[], None]) -> None:
+    """Run ``stop`` on a thread and wait for it at most ``seconds``; its errors are its own.
+
+    The thread is a daemon: a stop that hangs must not keep the process from ending.
+    """
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def run() -> None:
+        try:
+            stop()
+        finally:
+            loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=run, name="heliostat-stop", daemon=True).start()
+    try:
+        await asyncio.wait_for(done.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+class HeliostatKernelApp(IPKernelApp):
+    """Launches the kernel with the magics loaded."""
+
+    kernel_class = Type(  # type: ignore[assignment]  # a trait in the base as well
+        HeliostatKernel,
+        klass="ipykernel.kernelbase.Kernel",
+        help="The Kernel subclass to be used.",
+    ).tag(config=True)
+
+    @default("default_extensions")
+    def _default_default_extensions(self) -> list[str]:
+        return ["storemagic", EXTENSION]

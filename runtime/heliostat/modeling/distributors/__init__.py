@@ -1,0 +1,1 @@
+"""Estimators that train on several workers at once, one module per library."""
