@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from tests.support.owner import Owner
 
 
+_MANIFEST = "from heliostat._supervisor.manifest import manifest_path; str(manifest_path(runtime.runtime_id))"
+
+
 def test_boot_steps_and_resources(owner: Owner) -> None:
     """A booted runtime knows its steps in order, its size and how it was booted."""
     state, mode, steps, cpus, nodes = owner.run(
@@ -42,8 +45,9 @@ def test_ray_init_means_this_runtime(owner: Owner) -> None:
 
 def test_runtime_env_starts_its_agent_on_first_use(owner: Owner) -> None:
     """A task with a runtime environment works though the agent is not started at boot."""
-    code = "ray.get(ray.remote(lambda: os.environ['SEEN']).options(runtime_env={'env_vars': {'SEEN': 'yes'}}).remote())"
-    assert owner.run(code) == "yes"
+    owner.run("environment = {'env_vars': {'SEEN': 'yes'}}")
+    owner.run("task = ray.remote(lambda: os.environ['SEEN']).options(runtime_env=environment)")
+    assert owner.run("ray.get(task.remote())") == "yes"
 
 
 def test_early_ray_calls_wait_for_the_runtime(start_owner: StartOwner) -> None:
@@ -63,9 +67,7 @@ def test_private_files(owner: Owner) -> None:
     assert (
         modes["token"] == modes["manifest.json"] == modes["config.json"] == modes["supervisor.log"] == 0o600
     )
-    manifest = owner.run(
-        "from heliostat._supervisor.manifest import manifest_path; str(manifest_path(runtime.runtime_id))"
-    )
+    manifest = owner.run(_MANIFEST)
     mode = owner.run(f"oct(os.stat({manifest!r}).st_mode & 0o777)")
     assert mode == "0o600"
 
@@ -166,9 +168,7 @@ def test_stop_leaves_nothing(start_owner: StartOwner) -> None:
     """After stop() there is no process, no directory and no manifest, and a new start works."""
     owner = start_owner("cpus=1")
     left = owner.supervised()
-    manifest = owner.run(
-        "from heliostat._supervisor.manifest import manifest_path; str(manifest_path(runtime.runtime_id))"
-    )
+    manifest = owner.run(_MANIFEST)
     owner.run("runtime.stop()")
     wait_for(lambda: not any(process.alive() for process in left), 2)
     assert not owner.directory.exists()

@@ -35,6 +35,12 @@ def small_again(owner: Owner) -> Iterator[None]:
     owner.run("resize(cpus=1, gpus=3, nodes=1)", seconds=120)
 
 
+def _hold_two_cpus(owner: Owner) -> None:
+    """Have an actor called ``held`` take 2 CPUs."""
+    owner.run("class Held:\n    def ok(self): return 1")
+    owner.run("held = remote(Held, num_cpus=2).remote(); ray.get(held.ok.remote())")
+
+
 def test_growing_runs_pending_tasks(owner: Owner) -> None:
     """A task that needs 2 CPUs waits on 1 and starts after the resize."""
     owner.run("pending = remote(lambda: 'ran', num_cpus=2).remote()")
@@ -67,9 +73,7 @@ def test_workers_are_kept_to_the_cpus_granted(owner: Owner) -> None:
 def test_shrinking_waits_for_what_is_in_use(owner: Owner) -> None:
     """Shrinking below what an actor holds waits, says for what, and ends when it is free."""
     owner.run("resize(cpus=2)")
-    owner.run(
-        "held = remote(type('Held', (), {'ok': lambda self: 1}), num_cpus=2).remote(); ray.get(held.ok.remote())"
-    )
+    _hold_two_cpus(owner)
     owner.run("runtime.resize(make_target(cpus=1), wait=False)")
     state = "[str(runtime.status().resize.state), runtime.status().resize.waiting_for]"
     wait_for(lambda: owner.run(state) == ["waiting", ["1 CPU in use on the head to become free"]], 5)
@@ -81,7 +85,8 @@ def test_shrinking_waits_for_what_is_in_use(owner: Owner) -> None:
 def test_shrinking_a_saturated_queue_loses_no_task(owner: Owner) -> None:
     """With a queue that takes every free CPU at once, the size is reached and all tasks end."""
     owner.run("resize(cpus=4)")
-    owner.run("refs = [remote(lambda i: (time.sleep(0.2), i)[1]).remote(i) for i in range(300)]")
+    owner.run("short = remote(lambda i: (time.sleep(0.2), i)[1])")
+    owner.run("refs = [short.remote(i) for i in range(300)]")
     owner.run("ray.get(refs[:8])")
     owner.run("resize(cpus=1)", seconds=30)
     assert owner.run("runtime.status().resources.cpus") == 1
@@ -93,7 +98,8 @@ def test_shrinking_a_saturated_queue_loses_no_task(owner: Owner) -> None:
 def test_parked_cpus_become_a_true_shrink(owner: Owner) -> None:
     """What had to be parked to win against a queue is given up once the queue is empty."""
     owner.run("resize(cpus=2)")
-    owner.run("refs = [remote(lambda: time.sleep(0.2)).remote() for _ in range(40)]; ray.get(refs[:4])")
+    owner.run("short = remote(lambda: time.sleep(0.2))")
+    owner.run("refs = [short.remote() for _ in range(40)]; ray.get(refs[:4])")
     owner.run("resize(cpus=1)", seconds=30)
     owner.run("ray.get(refs)")
     wait_for(lambda: owner.run("size('CPU')") == 1, 15)
@@ -102,9 +108,7 @@ def test_parked_cpus_become_a_true_shrink(owner: Owner) -> None:
 def test_timeout_rolls_back(owner: Owner) -> None:
     """A size that is not reached in time is given up, and the former size is there again."""
     owner.run("resize(cpus=2)")
-    owner.run(
-        "held = remote(type('Held', (), {'ok': lambda self: 1}), num_cpus=2).remote(); ray.get(held.ok.remote())"
-    )
+    _hold_two_cpus(owner)
     with pytest.raises(Failed) as failed:
         owner.run("runtime.resize(make_target(cpus=1), rollback_after_seconds=1)")
     assert failed.value.name == "ResizeTimeoutError"
@@ -116,9 +120,7 @@ def test_timeout_rolls_back(owner: Owner) -> None:
 def test_cancel_goes_back(owner: Owner) -> None:
     """A resize that is cancelled leaves the former size; a second one is refused meanwhile."""
     owner.run("resize(cpus=2)")
-    owner.run(
-        "held = remote(type('Held', (), {'ok': lambda self: 1}), num_cpus=2).remote(); ray.get(held.ok.remote())"
-    )
+    _hold_two_cpus(owner)
     owner.run("runtime.resize(make_target(cpus=1), wait=False)")
     with pytest.raises(Failed, match="A resize is running already"):
         owner.run("resize(cpus=2)")

@@ -1,0 +1,53 @@
+# Everything one does with this checkout. Each target sets up what it needs first; a second run
+# installs nothing.
+SHELL := /bin/bash
+bin := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo lab build test check format types lock
+
+help:  ## show this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo:  ## run the quickstart notebook on the Heliostat kernel and print its result
+	@scripts/setup.sh demo
+	@mkdir -p .build
+	@$(bin)/heliostat run examples/quickstart.ipynb --output .build/quickstart.ipynb
+
+lab:  ## open JupyterLab beside the examples
+	@scripts/setup.sh demo
+	@cd examples && exec ../$(bin)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root)
+
+build:  ## build the lab extension anew if its sources changed, then reload the page
+	@scripts/setup.sh demo
+
+test:  ## all checks, then all tests
+	@scripts/setup.sh test
+	@$(MAKE) --no-print-directory check
+	@$(bin)/pytest
+
+check:  ## linters, formatters, type checkers, layers, generated types, tests of the panel
+	@scripts/setup.sh test
+	$(bin)/ruff check
+	$(bin)/ruff format --check
+	$(bin)/mypy
+	$(bin)/lint-imports
+	$(bin)/python scripts/generate_types.py --check
+	npm run --silent format:check
+	npm run --silent lint
+	npm run --silent typecheck
+	npm run --silent test
+
+format:  ## format everything
+	@scripts/setup.sh test
+	$(bin)/ruff check --fix-only
+	$(bin)/ruff format
+	npm run --silent format
+
+types:  ## write labextension/src/messages.ts from the Python messages
+	@scripts/setup.sh test
+	$(bin)/python scripts/generate_types.py
+
+lock:  ## resolve the pinned environments anew
+	@scripts/setup.sh test
+	$(bin)/python scripts/lock_environments.py

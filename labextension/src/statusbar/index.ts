@@ -1,0 +1,3 @@
+export * from './item';
+export * from './model';
+export * from './words';

@@ -1,0 +1,28 @@
+/** The status item: renders its model and does nothing else. */
+import { VDomRenderer } from '@jupyterlab/ui-components';
+import React from 'react';
+
+import { heliostatIcon } from '../icons';
+import { type RuntimeStatusModel } from './model';
+
+const ITEM_CLASS = 'heliostat-StatusItem';
+const TEXT_CLASS = 'heliostat-StatusItem-text';
+
+/** Shows the runtime of the focused notebook in the status bar. */
+export class RuntimeStatusItem extends VDomRenderer<RuntimeStatusModel> {
+  protected override render(): React.JSX.Element | null {
+    const { words } = this.model;
+    return words === null ? null : (
+      <div
+        className={ITEM_CLASS}
+        data-state={words.state}
+        data-stale={words.stale}
+        data-testid="heliostat-status"
+        title={words.title}
+      >
+        <heliostatIcon.react tag="span" width="14px" height="14px" aria-hidden="true" />
+        <span className={TEXT_CLASS}>{words.text}</span>
+      </div>
+    );
+  }
+}

@@ -1,0 +1,144 @@
+"""A real JupyterLab with a home of its own, and the system's Chromium."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Page
+
+ARTEFACTS = Path(__file__).resolve().parent.parent / "artefacts"
+SECONDS_TO_START = 90.0
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running server."""
+
+    url: str
+    token: str
+    notebooks: Path
+
+    def get(self, path: str) -> Any:
+        """Fetch JSON with the server's credentials."""
+        credentials = {"Authorization": f"token {self.token}"}
+        request = urllib.request.Request(f"{self.url}/{path}", headers=credentials)
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)
+
+    def page(self, path: str) -> str:
+        """Address of a page, with the credentials in it."""
+        return f"{self.url}/{path}?token={self.token}"
+
+    def write_notebook(self, name: str, kernel: str, *cells: str) -> None:
+        """Write a notebook for ``kernel`` where the server sees it."""
+        empty: dict[str, Any] = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+        code = [{**empty, "id": f"c{index}", "source": source} for index, source in enumerate(cells)]
+        spec = {"name": kernel, "display_name": kernel, "language": "python"}
+        content = {"cells": code, "metadata": {"kernelspec": spec}, "nbformat": 4, "nbformat_minor": 5}
+        self.notebooks.joinpath(name).write_text(json.dumps(content))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_up(lab: Lab, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            lab.get("api/status")
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+        else:
+            return
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """A JupyterLab with the extension, in a home of its own; ended with all its kernels."""
+    home = Path(tempfile.mkdtemp(prefix="hl-"))
+    notebooks, settings, log = home / "notebooks", home / "settings", home / "log"
+    notebooks.mkdir()
+    quiet = {"fetchNews": "false", "checkForUpdates": False}
+    folder = settings / "@jupyterlab" / "apputils-extension"
+    folder.mkdir(parents=True)
+    folder.joinpath("notification.jupyterlab-settings").write_text(json.dumps(quiet))
+    lab = Lab(f"http://127.0.0.1:{_free_port()}", secrets.token_hex(8), notebooks)
+    options = {
+        "ServerApp.port": lab.url.rpartition(":")[2],
+        "IdentityProvider.token": lab.token,
+        "ServerApp.root_dir": str(notebooks),
+        "LabApp.user_settings_dir": str(settings),
+        "LabApp.workspaces_dir": str(home / "workspaces"),
+    }
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    private = {"HOME": "", "IPYTHONDIR": "i", "JUPYTER_CONFIG_DIR": "c", "JUPYTER_DATA_DIR": "d"}
+    private["JUPYTER_RUNTIME_DIR"] = "r"
+    environment = {**os.environ, **{name: str(home / part) for name, part in private.items()}}
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command, cwd=home, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            _wait_until_up(lab, server, log)
+            yield lab
+        finally:
+            # Asked like this the server ends its kernels, and these their runtimes.
+            server.send_signal(signal.SIGTERM)
+            try:
+                server.wait(30)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+            shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium.
+
+    Playwright keeps an event loop running while it is there, so it ends with the module:
+    the tests of others need a loop of their own.
+    """
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page with storage and cookies of its own."""
+    with browser.new_context(viewport={"width": 1280, "height": 720}) as context:
+        yield context.new_page()
+
+
+@pytest.fixture
+def artefacts() -> Path:
+    """Where screenshots are kept."""
+    ARTEFACTS.mkdir(exist_ok=True)
+    return ARTEFACTS

@@ -1,0 +1,81 @@
+/** Messages as the server sends them, for the tests of the panel. */
+import {
+  type Gpu,
+  type RuntimeStatus,
+  type RuntimeView,
+  type Sample
+} from '../../labextension/src/messages';
+import { type IReading } from '../../labextension/src/runtime';
+
+const GIB = 2 ** 30;
+
+export function gpu(changes: Partial<Gpu> = {}): Gpu {
+  return {
+    index: 0,
+    uuid: 'GPU-0',
+    name: 'H200',
+    mig: false,
+    utilization_percent: 35,
+    memory_used_bytes: 3 * GIB,
+    memory_limit_bytes: 80 * GIB,
+    temperature_celsius: null,
+    power_watts: null,
+    power_limit_watts: null,
+    processes: [],
+    ...changes
+  };
+}
+
+export function sample(changes: Partial<Sample> = {}): Sample {
+  return {
+    at: 1000,
+    host: {
+      cpu_percent: 40,
+      cpus: 2,
+      memory_used_bytes: Math.round(1.2 * GIB),
+      memory_limit_bytes: 24 * GIB,
+      shm_used_bytes: null,
+      shm_limit_bytes: null,
+      disk_used_bytes: null,
+      disk_limit_bytes: null
+    },
+    processes: [],
+    gpus: null,
+    ray: null,
+    ...changes
+  };
+}
+
+export function status(changes: Partial<RuntimeStatus> = {}): RuntimeStatus {
+  return {
+    runtime_id: 'r1',
+    version: 1,
+    state: 'ready',
+    reason: '',
+    since: 1000,
+    started_at: 999,
+    provider: 'local',
+    boot_mode: 'slim',
+    owner: { pid: 1, started_at: 1, kernel_id: 'k1' },
+    supervisor_pid: 2,
+    steps: [],
+    transitions: [],
+    address: null,
+    token_path: null,
+    session_dir: '/s',
+    log_dir: '/l',
+    resources: null,
+    limits: null,
+    failure: null,
+    resize: null,
+    ...changes
+  };
+}
+
+export function view(changes: Partial<RuntimeView> = {}): RuntimeView {
+  return { at: 1000, status: status(), sample: sample(), ...changes };
+}
+
+export function reading(changes: Partial<IReading> = {}): IReading {
+  return { kernelId: 'k1', view: view(), receivedAt: 5000, problem: null, ...changes };
+}
