@@ -43,7 +43,7 @@ def launch(target: ResizeTarget, address: str | None, kernel_id: str | None) -> 
     try:
         directory = Path(tempfile.mkdtemp(prefix="", dir=base))
         write_private(directory / TOKEN, secrets.token_hex(32).encode())
-        token = os.environ.get("RAY_AUTH_TOKEN_PATH") if address is not None else None
+        token = _foreign_token(base) if address is not None else None
         config = SupervisorConfig(
             runtime_id=secrets.token_hex(4),
             directory=str(directory),
@@ -57,6 +57,12 @@ def launch(target: ResizeTarget, address: str | None, kernel_id: str | None) -> 
     except OSError as error:
         message = f"The runtime's supervisor could not be started in {base}: {error.strerror or error}."
         raise BootError(message, "Check that the disk is not full; heliostat doctor tells more.") from error
+
+
+def _foreign_token(base: Path) -> str | None:
+    """Return the user's token file; not the one that an earlier runtime of ours has set."""
+    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return None if given is None or Path(given).is_relative_to(base) else given
 
 
 def _spawn(directory: Path) -> subprocess.Popen[bytes]:

@@ -52,7 +52,7 @@ def _require_private(path: Path) -> None:
         path.chmod(0o700)
 
 
-def manifest_directory() -> Path:
+def manifest_directory(*, make: bool = True) -> Path:
     """Return the directory of the manifests, made if it is missing.
 
     Raises
@@ -63,6 +63,8 @@ def manifest_directory() -> Path:
     from jupyter_core.paths import jupyter_runtime_dir
 
     path = Path(jupyter_runtime_dir()) / "heliostat"
+    if not make:
+        return path
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         _require_private(path)

@@ -23,18 +23,22 @@ def prepare(token_path: Path | None, *, local: bool) -> None:
         if local and token_path is not None
         else environment.attached_environment(token_path)
     )
+    if not local:
+        for name in environment.LOCAL:
+            os.environ.pop(name, None)
     environment.apply(chosen, os.environ)
     constants = sys.modules.get("ray._private.ray_constants")
     if constants is not None:
         constants.ENABLE_RAY_CLUSTER = not local  # type: ignore[attr-defined]
-        _forget_token()
+        _read_settings_anew()
 
 
-def _forget_token() -> None:
-    """Ray keeps the first token it read for the life of the process; each runtime has its own."""
+def _read_settings_anew() -> None:
+    """Ray reads mode and token once, when it is imported; each runtime has a token of its own."""
     with contextlib.suppress(ImportError, AttributeError):
-        from ray._raylet import AuthenticationTokenLoader
+        from ray._raylet import AuthenticationTokenLoader, Config
 
+        Config.initialize("")
         AuthenticationTokenLoader.instance().reset_cache()
 
 

@@ -28,6 +28,11 @@ NODE_OBJECT_STORE = 100 << 20
 """Bytes: further nodes have stores of their own, which cost nothing until they are used."""
 
 
+def in_place() -> bool:
+    """Whether raylets can be resized while they run. ``HELIOSTAT_IN_PLACE=0`` says no."""
+    return os.environ.get("HELIOSTAT_IN_PLACE") != "0" and compat.has("resize in place")
+
+
 class LocalCluster:
     """A head, further raylets on the same machine, and what we hold parked on them."""
 
@@ -58,11 +63,6 @@ class LocalCluster:
         self.control = ClusterControl(self._head.gcs_address)
         self._parking = Parking(self._head.gcs_address)
         return mode
-
-    @property
-    def in_place(self) -> bool:
-        """Whether raylets can be resized while they run. ``HELIOSTAT_IN_PLACE=0`` says no."""
-        return os.environ.get("HELIOSTAT_IN_PLACE") != "0" and compat.has("resize in place")
 
     @property
     def address(self) -> str:

@@ -60,7 +60,7 @@ class BootPlan:
     notes: tuple[str, ...] = ()
 
 
-def plan_boot(target: ResizeTarget, limits: Limits, around: Surroundings) -> BootPlan:
+def plan_boot(target: ResizeTarget, limits: Limits, around: Surroundings, *, in_place: bool) -> BootPlan:
     """Decide what to boot.
 
     Raises
@@ -77,8 +77,11 @@ def plan_boot(target: ResizeTarget, limits: Limits, around: Surroundings) -> Boo
         cpus=limits.cpus, gpus=limits.gpus, memory_bytes=memory, object_store_bytes=store, nodes=1
     )
     wanted = complete(nothing, target, limits)
+    head_cpus = max(1, int(wanted.cpus) - (wanted.nodes - 1))
     shape = NodeShape(
-        cpus=max(1, int(wanted.cpus) - (wanted.nodes - 1)),
+        # A raylet starts as many workers at once as it had CPUs at its own start, however much it
+        # grows later: it starts with all there are and is made smaller at once.
+        cpus=max(limits.cpus, head_cpus) if in_place else head_cpus,
         # All GPUs are installed and the unwanted ones parked: Ray cannot add one later.
         gpus=limits.gpus,
         memory_bytes=wanted.memory_bytes,

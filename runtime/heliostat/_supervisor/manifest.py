@@ -32,7 +32,7 @@ def write_manifest(manifest: Manifest) -> None:
 
 def remove_manifest(runtime_id: str) -> None:
     """Forget a runtime. Harmless when there is no manifest."""
-    manifest_path(runtime_id).unlink(missing_ok=True)
+    (manifest_directory(make=False) / f"{runtime_id}.json").unlink(missing_ok=True)
 
 
 def read_manifest(path: Path) -> Manifest | None:
@@ -48,7 +48,7 @@ def read_manifest(path: Path) -> Manifest | None:
 
 def all_manifests() -> list[Manifest]:
     """Every readable manifest of this user, of living and of dead runtimes."""
-    paths = [*base_directory().glob("*/manifest.json"), *manifest_directory().glob("*.json")]
+    paths = [*base_directory().glob("*/manifest.json"), *manifest_directory(make=False).glob("*.json")]
     manifests = (read_manifest(path) for path in sorted(paths))
     return list({manifest.runtime_id: manifest for manifest in manifests if manifest is not None}.values())
 

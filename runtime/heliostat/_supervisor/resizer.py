@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
+from heliostat._cluster.local import in_place
 from heliostat._messages import (
     Limits,
     ResizeOperation,
@@ -142,7 +143,7 @@ class Resizer:
             elapsed = time.monotonic() - started
             view = await self._view()
             progress = policy.Progress(
-                elapsed, self._cluster.gpus_installed, DRAIN_SECONDS, force, self._cluster.in_place
+                elapsed, self._cluster.gpus_installed, DRAIN_SECONDS, force, in_place()
             )
             actions = policy.decide(view, wanted, progress)
             self._note(
@@ -182,7 +183,7 @@ class Resizer:
 
     def _complete(self, view: ClusterView, target: ResizeTarget) -> Resources:
         current = view.resources()
-        if not self._cluster.in_place:
+        if not in_place():
             target = policy.without_in_place(view, target)
         policy.refuse_object_store_change(current, target)
         return policy.complete(current, target, self._limits)

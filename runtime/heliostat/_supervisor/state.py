@@ -6,6 +6,7 @@ Lives on the supervisor's event loop. Threads hand changes over with ``loop.call
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Any
 
@@ -14,6 +15,7 @@ import msgspec
 from heliostat._messages import Failure, RuntimeState, RuntimeStatus, Step, Transition
 
 _KEPT_TRANSITIONS = 100
+_log = logging.getLogger(__name__)
 
 
 class StatusBoard:
@@ -32,6 +34,7 @@ class StatusBoard:
 
     def move(self, state: RuntimeState, reason: str, **changes: Any) -> None:
         """Go to ``state`` for ``reason``; a failure is forgotten unless it is given anew."""
+        _log.info("%s: %s", state, reason)
         now = time.time()
         transitions = [*self.status.transitions, Transition(state=state, at=now, reason=reason)]
         changes.setdefault("failure", None)
@@ -45,6 +48,7 @@ class StatusBoard:
 
     def step(self, name: str) -> None:
         """Note that a step of the boot is done."""
+        _log.info("step: %s", name)
         now = time.time()
         step = Step(name=name, at=now, elapsed=now - self.status.started_at)
         self.update(steps=[*self.status.steps, step])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from heliostat._cluster.attached import AttachedCluster
-from heliostat._cluster.local import LocalCluster
+from heliostat._cluster.local import LocalCluster, in_place
 from heliostat._messages import (
     Failure,
     Manifest,
@@ -175,7 +175,7 @@ class Supervisor:
     async def _boot_local(self) -> None:
         limits = self.measuring.limits()
         around = boot_policy.look_around(self.config.path)
-        plan = boot_policy.plan_boot(self._target, limits, around)
+        plan = boot_policy.plan_boot(self._target, limits, around, in_place=in_place())
         self.board.update(limits=limits)
         self._boots += 1
         cluster = LocalCluster(self.config.path / RAY, f"session_{self._boots}")
@@ -195,7 +195,8 @@ class Supervisor:
 
     async def _reach_boot_size(self, cluster: LocalCluster, plan: boot_policy.BootPlan) -> None:
         wanted, shape = plan.wanted, plan.shape
-        if (wanted.nodes, wanted.gpus) != (1, shape.gpus) and self.resizer is not None:
+        booted = (1, shape.cpus, shape.gpus)
+        if (wanted.nodes, wanted.cpus, wanted.gpus) != booted and self.resizer is not None:
             if not await self.resizer.reach(wanted, _BOOT_SECONDS_TO_REACH_SIZE):
                 _log.warning("the size to boot with was not reached")
             self.board.step("size reached")
@@ -215,7 +216,8 @@ class Supervisor:
         chosen = _merge(self._target, target)
         if self.config.address is None:
             limits = self.measuring.limits()
-            boot_policy.plan_boot(chosen, limits, boot_policy.look_around(self.config.path))
+            around = boot_policy.look_around(self.config.path)
+            boot_policy.plan_boot(chosen, limits, around, in_place=in_place())
         self._target = chosen
         self.board.move(
             RuntimeState.STARTING,
