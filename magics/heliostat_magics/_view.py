@@ -132,7 +132,8 @@ def facts(status: RuntimeStatus, sample: Sample | None, now: float) -> list[Fact
     if status.state in (RuntimeState.STARTING, RuntimeState.FAILED, RuntimeState.STOPPED):
         return rows if status.address else rows[1:]
     if status.boot_mode is not None and status.steps:
-        rows.append(Fact("Booted", f"in {duration(status.steps[-1].elapsed)} ({status.boot_mode.value})"))
+        steps = ", ".join(f"{step.name} {duration(step.elapsed)}" for step in status.steps)
+        rows.append(Fact("Boot", f"{status.boot_mode.value}: {steps}"))
     rows += _given_out(status, sample)
     rows += _machine(sample)
     if status.resources is not None:

@@ -117,24 +117,42 @@ class Runtime:
         """What each cell used so far, oldest first."""
         return self._client.cells()
 
-    def plan(self, target: ResizeTarget) -> ResizePlan:
-        """What a resize to ``target`` would do; changes nothing. Raises ResizeError."""
-        return self._client.plan(target)
+    def plan(
+        self,
+        target: ResizeTarget | None = None,
+        *,
+        cpus: Count = None,
+        gpus: Count = None,
+        memory: Size = None,
+        nodes: Count = None,
+    ) -> ResizePlan:
+        """What ``resize`` with the same sizes would do; changes nothing. Raises ResizeError."""
+        return self._client.plan(target or make_target(cpus=cpus, gpus=gpus, memory=memory, nodes=nodes))
 
     def resize(
         self,
-        target: ResizeTarget,
+        target: ResizeTarget | None = None,
         *,
+        cpus: Count = None,
+        gpus: Count = None,
+        memory: Size = None,
+        nodes: Count = None,
         wait: bool = True,
         rollback_after_seconds: float = 720.0,
         minimum_nodes: int | None = None,
         force: bool = False,
         progress: Callable[[ResizeOperation], None] | None = None,
     ) -> ResizeOperation:
-        """Bring the runtime to the size ``target``.
+        """Bring the runtime to another size; totals that are not given stay as they are.
 
         Parameters
         ----------
+        target:
+            A target that is made already, in place of the sizes.
+        cpus, gpus, nodes:
+            Totals of the runtime.
+        memory:
+            What tasks may reserve: bytes, or text such as ``"4GiB"``.
         wait:
             Return when the size is reached. With ``False`` the resize goes on behind the caller.
         rollback_after_seconds:
@@ -157,7 +175,7 @@ class Runtime:
             message = f"rollback_after_seconds is {rollback_after_seconds!r}, which is not a time to wait."
             raise ConfigurationError(message, "Give seconds above 0.")
         request = ResizeRequest(
-            target=target,
+            target=target or make_target(cpus=cpus, gpus=gpus, memory=memory, nodes=nodes),
             rollback_after_seconds=float(rollback_after_seconds),
             minimum_nodes=minimum_nodes,
             force=force,

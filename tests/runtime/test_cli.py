@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -234,14 +233,6 @@ class TestDoctor:
         (line,) = (line for line in done.stdout.splitlines() if line.startswith("fail  runtime directory"))
         assert "/proc/nowhere" in line
         assert "JUPYTER_RUNTIME_DIR" in done.stdout
-
-    def test_misses_the_kernelspec(self, place: Place, tmp_path: Path) -> None:
-        """A Jupyter that does not know the kernel is told how to."""
-        nothing = {"JUPYTER_PATH": str(tmp_path), "JUPYTER_DATA_DIR": str(tmp_path)}
-        done = heliostat(place, "doctor", JUPYTER_NO_CONFIG="1", **nothing)
-        if not os.path.exists(f"{sys.prefix}/share/jupyter/kernels/heliostat"):  # noqa: PTH110
-            assert "python -m heliostat_kernel install --sys-prefix" in done.stdout
-            assert done.returncode == 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from heliostat._handle import Runtime, init
-from heliostat._messages import ResizeTarget
 from heliostat.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def scale_cluster(
     size = _size(expected_cluster_size, legacy)
     rollback, minimum = _read_options(size, options or {})
     _runtime(notebook_name).resize(
-        ResizeTarget(nodes=size), wait=not is_async, rollback_after_seconds=rollback, minimum_nodes=minimum
+        nodes=size, wait=not is_async, rollback_after_seconds=rollback, minimum_nodes=minimum
     )
     return True
 
