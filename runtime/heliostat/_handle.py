@@ -12,6 +12,7 @@ import queue
 import subprocess
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -202,8 +203,8 @@ class Runtime:
         from heliostat._cluster import driver
 
         driver.disconnect()
-        self._client.restart(target if target is not None else ResizeTarget())
-        self.wait(60.0)
+        restarted = self._client.restart(target if target is not None else ResizeTarget())
+        self._watcher.wait(60.0, since=restarted.version)
 
     def stop(self) -> None:
         """Take the runtime down; returns when its processes are gone."""
@@ -349,6 +350,9 @@ def init(
     with _lock:
         if _current is None or not _current.alive:
             _current = Runtime(launch(target, chosen, kernel_id))
+        elif address is not None or target != ResizeTarget():
+            message = "The runtime is there already and keeps its size: resize() or restart() change it."
+            warnings.warn(message, stacklevel=2)
         runtime = _current
     if wait:
         runtime.wait()

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from heliostat._client import SupervisorClient
 from heliostat._cluster.early_calls import EarlyCalls
-from heliostat._messages import RuntimeState, RuntimeStatus
+from heliostat._cluster.worker_output import WorkerOutput
+from heliostat._messages import Provider, RuntimeState, RuntimeStatus
 from heliostat._supervisor.config import LOG, SOCKET, SupervisorConfig
 from heliostat.exceptions import BootError, HeliostatError, RuntimeLostError
 
@@ -38,6 +39,7 @@ class Watcher:
         self._lost: HeliostatError | None = None
         self._connected: tuple[str, float] | None = None
         self._stopping = False
+        self._output: WorkerOutput | None = None
         self._unsaid: HeliostatError | None = None
         self._early_calls = EarlyCalls(self._wait_for_init)
         self._thread = threading.Thread(target=self._run, name="heliostat-watch", daemon=True)
@@ -64,16 +66,24 @@ class Watcher:
         latest = self._latest
         return self._lost is not None or (latest is not None and latest.state is RuntimeState.FAILED)
 
-    def wait(self, timeout: float | None, progress: Callable[[RuntimeStatus], None] | None) -> RuntimeStatus:
-        """Return once connected. Raises BootError, RuntimeLostError, TimeoutError."""
+    def wait(
+        self,
+        timeout: float | None = None,
+        progress: Callable[[RuntimeStatus], None] | None = None,
+        since: int = 0,
+    ) -> RuntimeStatus:
+        """Return once connected, with a status of version ``since`` or later.
+
+        Raises BootError, RuntimeLostError, TimeoutError.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
-        shown = -1
+        shown = since - 1
         while True:
             with self._changed:
                 status = self._latest
                 if self._lost is not None:
                     raise self._lost
-                done = status is not None and self.is_connected()
+                done = status is not None and status.version >= since and self.is_connected()
                 if not done and (status is None or status.version <= shown):
                     remaining = None if deadline is None else deadline - time.monotonic()
                     if remaining is not None and remaining <= 0:
@@ -99,6 +109,7 @@ class Watcher:
     def expect_end(self) -> None:
         """The end of the supervisor that comes now was asked for."""
         self._stopping = True
+        self._stop_output()
 
     def _run(self) -> None:
         from heliostat._cluster.fast_import import import_ray
@@ -129,7 +140,7 @@ class Watcher:
         if self._lost is not None or self._stopping:
             return False
         try:
-            self.wait(None, None)
+            self.wait()
         except HeliostatError:
             return False
         return True
@@ -166,10 +177,20 @@ class Watcher:
 
         if status.address is None:
             return
+        self._stop_output()
         driver.disconnect()
-        driver.connect(status.address)
+        local = status.provider is Provider.LOCAL
+        job_id = driver.connect(status.address, show_output=not local)
         self._connected = _boot_of(status)
+        if local:
+            self._output = WorkerOutput(Path(status.log_dir), job_id)
+            self._output.start()
         driver.warm_worker()
+
+    def _stop_output(self) -> None:
+        output, self._output = self._output, None
+        if output is not None:
+            output.stop()
 
     def _note_failure(self, status: RuntimeStatus, *, was_up: bool) -> None:
         failure = status.failure

@@ -174,3 +174,19 @@ def test_stop_leaves_nothing(start_owner: StartOwner) -> None:
     assert not owner.directory.exists()
     assert not owner.run(f"os.path.exists({manifest!r})")
     assert owner.run("runtime = _handle.init(cpus=1); ray.get(ray.put(3))") == 3
+
+
+def test_output_of_tasks_and_actors_is_shown(start_owner: StartOwner) -> None:
+    """What tasks and actors print appears in the owner with their names, none of it lost."""
+    owner = start_owner("cpus=1")
+    owner.run("def talk(i):\n    print('line', i)\n    print('trouble', i, file=sys.stderr)")
+    owner.run("class Talker:\n    def say(self): print('spoken')")
+    owner.run("talk = ray.remote(talk); ray.get([talk.remote(i) for i in range(50)])")
+    owner.run("ray.get(ray.remote(Talker).remote().say.remote())")
+    owner.run("runtime.stop()")
+    said = owner.said()
+    assert [said.count(f"line {i}\n") for i in range(50)] == [1] * 50
+    assert [said.count(f"trouble {i}\n") for i in range(50)] == [1] * 50
+    assert "(talk pid=" in said
+    assert "(Talker pid=" in said
+    assert "nothing pid=" not in said

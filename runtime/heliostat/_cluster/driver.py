@@ -42,15 +42,24 @@ def _read_settings_anew() -> None:
         AuthenticationTokenLoader.instance().reset_cache()
 
 
-def connect(address: str) -> None:
-    """Become a driver of the cluster at ``address``. Takes 30 ms once Ray is imported."""
+def connect(address: str, *, show_output: bool) -> str:
+    """Become a driver of the cluster at ``address`` and return the id of our job.
+
+    Takes 30 ms once Ray is imported. ``show_output`` has Ray's log monitor, where the cluster
+    runs one, send here what tasks print.
+    """
     ray = import_ray()
-    if ray.is_initialized():
-        return
     # Ray warns that it sets no signal handlers off the main thread; the kernel has its own.
-    real_init(ray)(address=address, log_to_driver=False, logging_level="ERROR", namespace="heliostat")
+    real_init(ray)(
+        address=address,
+        log_to_driver=show_output,
+        logging_level="ERROR",
+        namespace="heliostat",
+        ignore_reinit_error=True,
+    )
     # Scripts that the user starts from a cell join the same runtime.
     os.environ["RAY_ADDRESS"] = address
+    return str(ray.get_runtime_context().get_job_id())
 
 
 def disconnect() -> None:

@@ -28,6 +28,12 @@ NODE_OBJECT_STORE = 100 << 20
 """Bytes: further nodes have stores of their own, which cost nothing until they are used."""
 
 
+def slim_boot() -> bool:
+    """Whether the slim boot can be used. ``HELIOSTAT_BOOT=stock`` says no."""
+    names = ("slim boot", "no API server", "agent stand-ins", "quick workers")
+    return os.environ.get("HELIOSTAT_BOOT") != "stock" and all(compat.has(name) for name in names)
+
+
 def in_place() -> bool:
     """Whether raylets can be resized while they run. ``HELIOSTAT_IN_PLACE=0`` says no."""
     return os.environ.get("HELIOSTAT_IN_PLACE") != "0" and compat.has("resize in place")
@@ -44,25 +50,13 @@ class LocalCluster:
         self.control: ClusterControl | None = None
         self.gpus_installed = 0
 
-    def boot(self, shape: slim.NodeShape, on_step: Callable[[str], None]) -> BootMode:
-        """Start the head; the slim way, or Ray's own where that fails."""
-        mode = BootMode.SLIM
-        if os.environ.get("HELIOSTAT_BOOT") == "stock" or not compat.has("slim boot"):
-            mode = BootMode.STOCK
-        if mode is BootMode.SLIM:
-            try:
-                self._head = slim.boot_head(shape, self._directory, self._session, on_step)
-            except Exception:
-                _log.exception("the slim boot failed; trying Ray's own")
-                on_step("slim boot failed, trying Ray's own")
-                mode = BootMode.STOCK
-                self._session += "_stock"
-        if mode is BootMode.STOCK:
-            self._head = slim.boot_stock_head(shape, self._directory, self._session, on_step)
+    def boot(self, shape: slim.NodeShape, mode: BootMode, on_step: Callable[[str], None]) -> None:
+        """Start the head."""
+        start = slim.boot_head if mode is BootMode.SLIM else slim.boot_stock_head
+        self._head = start(shape, self._directory, self._session, on_step)
         self.gpus_installed = shape.gpus
         self.control = ClusterControl(self._head.gcs_address)
         self._parking = Parking(self._head.gcs_address)
-        return mode
 
     @property
     def address(self) -> str:

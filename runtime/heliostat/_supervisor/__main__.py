@@ -7,7 +7,6 @@ output and error are the supervisor's log.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import sys
@@ -16,6 +15,8 @@ from pathlib import Path
 from heliostat._cluster import environment
 from heliostat._supervisor.config import SOCKET, TOKEN, SupervisorConfig, read_config
 from heliostat._supervisor.processes import MARK, adopt_orphans
+
+_FAREWELL_SECONDS = 0.02
 
 
 async def _serve(config: SupervisorConfig) -> None:
@@ -27,9 +28,8 @@ async def _serve(config: SupervisorConfig) -> None:
     server = serve(routes(Operations(supervisor)), config.path / SOCKET)
     try:
         await supervisor.run()
-        with contextlib.suppress(TimeoutError):
-            # Whoever waits for the end of the runtime is answered before the socket closes.
-            await asyncio.wait_for(asyncio.sleep(0.02), 1.0)
+        # Whoever waits for the end of the runtime is answered before the socket closes.
+        await asyncio.sleep(_FAREWELL_SECONDS)
     finally:
         server.stop()
         supervisor.forget()

@@ -8,8 +8,11 @@ token is needed. Bodies are JSON and decoded strictly; a wrong one changes nothi
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 import os
+import re
 import socket
 import struct
 from dataclasses import dataclass, field
@@ -18,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_unix_socket
-from tornado.web import Application, RequestHandler
+from tornado.web import Application, HTTPError, RequestHandler
 
 from heliostat._messages import API_VERSION, ErrorBody
-from heliostat.exceptions import AuthenticationError, ConfigurationError, HeliostatError
+from heliostat.exceptions import AuthenticationError, ConfigurationError, HeliostatError, RuntimeLostError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _STATUS_OF = {AuthenticationError: 403, ConfigurationError: 400}
 _LARGEST_BODY = 1 << 20
+_NOBODY = -1
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,13 @@ def _responses(route: Route, schema_of: Mapping[str, Any]) -> dict[str, Any]:
     if route.answer is not None:
         done |= content(schema_of[repr(route.answer)])
     refused = {"description": "Refused; nothing was changed.", **content(schema_of[repr(ErrorBody)])}
-    return {"200": done, "400": refused}
+    return {"200": done, "default": refused}
 
 
 class _Handler(RequestHandler):
-    """Serves every route."""
+    """Serves every route, and says of every other that there is none."""
 
-    def initialize(self, routes: Mapping[str, Route]) -> None:
+    def initialize(self, routes: Mapping[str, Route] | None = None) -> None:
         self._routes = routes
 
     def set_default_headers(self) -> None:
@@ -99,16 +103,31 @@ class _Handler(RequestHandler):
     async def post(self) -> None:
         await self._serve()
 
+    def write_error(self, status_code: int, **_: Any) -> None:
+        """Say in our own words what Tornado refuses by itself."""
+        message = f"The request is refused: {self._reason}."
+        if status_code == 405:
+            message = f"{self.request.method} is not offered for {self.request.path}."
+        kind = ConfigurationError if status_code < 500 else HeliostatError
+        self._refuse(kind(message), status_code)
+
     async def _serve(self) -> None:
+        if self._routes is None:
+            message = f"There is nothing at {self.request.path}."
+            self._refuse(ConfigurationError(message, f"GET /{API_VERSION}/openapi.json lists what is."), 404)
+            return
         route = self._routes.get(self.request.method or "")
         if route is None:
-            message = f"{self.request.method} is not offered for {self.request.path}."
-            self._refuse(ConfigurationError(message), 405)
-            return
+            raise HTTPError(405)
         try:
             answer = await route.act(*self._body(route), **self._query(route))
         except HeliostatError as error:
             self._refuse(error)
+        except HTTPError:
+            raise
+        except asyncio.CancelledError:
+            # The event loop ends, and whoever still waits for news hears this.
+            self._refuse(RuntimeLostError("The runtime was stopped."), 503)
         except Exception as error:
             _log.exception("%s %s failed", self.request.method, self.request.path)
             self._refuse(HeliostatError(f"The supervisor failed: {error}", "See %runtime log."), 500)
@@ -125,18 +144,22 @@ class _Handler(RequestHandler):
             raise ConfigurationError(message) from error
 
     def _query(self, route: Route) -> dict[str, Any]:
-        given = {
-            name: self.get_query_argument(name)
-            for name in route.query
-            if name in self.request.query_arguments
-        }
+        return {name: self._parameter(route, name) for name in self.request.query_arguments}
+
+    def _parameter(self, route: Route, name: str) -> Any:
+        kind, text = route.query.get(name), self.get_query_argument(name)
+        if kind is None:
+            message = f"The query cannot be understood: there is no parameter {name!r}."
+            raise ConfigurationError(message)
         try:
-            return {
-                name: msgspec.convert(value, route.query[name], strict=False) for name, value in given.items()
-            }
+            value: Any = msgspec.convert(text, kind, strict=False)
         except msgspec.MsgspecError as error:
-            message = f"The query cannot be understood: {error}."
+            message = f"The query cannot be understood: {name}: {error}."
             raise ConfigurationError(message) from error
+        if isinstance(value, float) and not math.isfinite(value):
+            message = f"The query cannot be understood: {name} is {text}, which is no number."
+            raise ConfigurationError(message)
+        return value
 
     def _refuse(self, error: HeliostatError, status: int | None = None) -> None:
         known = next((code for cls, code in _STATUS_OF.items() if isinstance(error, cls)), 409)
@@ -148,10 +171,12 @@ class _Handler(RequestHandler):
 
 
 def _peer_uid(handler: RequestHandler) -> int:
-    connection = handler.request.connection
-    stream = getattr(connection, "stream", None)
-    if stream is None or not hasattr(socket, "SO_PEERCRED"):
+    if not hasattr(socket, "SO_PEERCRED"):
+        # Elsewhere the modes of directory and socket have to do.
         return os.getuid()
+    stream: Any = getattr(handler.request.connection, "stream", None)
+    if stream is None:
+        return _NOBODY
     credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     _, uid, _ = struct.unpack("3i", credentials)
     return int(uid)
@@ -162,7 +187,8 @@ def serve(routes: list[Route], path: Path) -> HTTPServer:
     by_path: dict[str, dict[str, Route]] = {}
     for route in routes:
         by_path.setdefault(f"/{API_VERSION}{route.path}", {})[route.method] = route
-    handlers = [(pattern, _Handler, {"routes": found}) for pattern, found in by_path.items()]
-    server = HTTPServer(Application(handlers), max_body_size=_LARGEST_BODY)
+    handlers = [(re.escape(path), _Handler, {"routes": found}) for path, found in by_path.items()]
+    application = Application(handlers, default_handler_class=_Handler)
+    server = HTTPServer(application, max_body_size=_LARGEST_BODY)
     server.add_socket(bind_unix_socket(str(path), mode=0o600))
     return server

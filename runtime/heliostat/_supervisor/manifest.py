@@ -11,7 +11,8 @@ from heliostat._messages import Manifest
 from heliostat._paths import base_directory, manifest_directory, write_private
 from heliostat._supervisor.processes import Identity
 
-MANIFEST_VERSION = 1
+COPY = "manifest.json"
+"""Name of the manifest's second copy, in the runtime's own directory."""
 _log = logging.getLogger(__name__)
 
 
@@ -27,7 +28,7 @@ def write_manifest(manifest: Manifest) -> None:
     """
     content = msgspec.json.encode(manifest)
     write_private(manifest_path(manifest.runtime_id), content)
-    write_private(Path(manifest.directory) / "manifest.json", content)
+    write_private(Path(manifest.directory) / COPY, content)
 
 
 def remove_manifest(runtime_id: str) -> None:
@@ -38,17 +39,22 @@ def remove_manifest(runtime_id: str) -> None:
 def read_manifest(path: Path) -> Manifest | None:
     """Read one manifest; ``None`` for a file that is not one, which is left where it is."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:
         _log.warning("%s is not a manifest and is left alone: %s", path, error)
         return None
+    # The id becomes a file name and the mark of processes that are ended.
+    if not (manifest.runtime_id.isascii() and manifest.runtime_id.isalnum()):
+        _log.warning("%s is not a manifest and is left alone: its runtime id is not one of ours", path)
+        return None
+    return manifest
 
 
 def all_manifests() -> list[Manifest]:
     """Every readable manifest of this user, of living and of dead runtimes."""
-    paths = [*base_directory().glob("*/manifest.json"), *manifest_directory(make=False).glob("*.json")]
+    paths = [*base_directory().glob(f"*/{COPY}"), *manifest_directory(make=False).glob("*.json")]
     manifests = (read_manifest(path) for path in sorted(paths))
     return list({manifest.runtime_id: manifest for manifest in manifests if manifest is not None}.values())
 

@@ -23,6 +23,9 @@ MARK = "HELIOSTAT_SUPERVISED_BY"
 """Environment variable that everything started under a supervisor inherits: its runtime id."""
 
 _PR_SET_CHILD_SUBREAPER = 36
+_TICK = 1 / os.sysconf("SC_CLK_TCK")
+_MOST_CLOCK_CHANGE = 86400.0
+"""Seconds by which somebody may set the clock while a runtime lives."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,12 @@ class Identity:
     def alive(self) -> bool:
         """Whether this very process still runs."""
         found = Identity.of(self.pid)
-        return found is not None and abs(found.started_at - self.started_at) < 0.05
+        if found is None:
+            return False
+        # Start times count from the boot of the machine, which Linux gives in whole seconds and
+        # moves when the clock is set: the fraction of a second stays, whatever the clock does.
+        moved = found.started_at - self.started_at
+        return abs(moved) < _MOST_CLOCK_CHANGE and abs(moved - round(moved)) < _TICK / 2
 
     def kill(self) -> None:
         """End it with SIGKILL, if it is still this process."""

@@ -12,9 +12,12 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from heliostat._paths import base_directory
-from heliostat._supervisor.manifest import all_manifests, is_live, remove_manifest
-from heliostat._supervisor.processes import marked_with
+from heliostat._supervisor.config import FILE, read_config
+from heliostat._supervisor.manifest import COPY, all_manifests, is_live, remove_manifest
+from heliostat._supervisor.processes import Identity, marked_with
 
 if TYPE_CHECKING:
     from heliostat._messages import Manifest
@@ -25,9 +28,23 @@ def reap() -> list[str]:
 
     Returns a sentence for each thing done. Living runtimes are not touched.
     """
-    return [
-        sentence for manifest in all_manifests() if not is_live(manifest) for sentence in reap_one(manifest)
-    ]
+    dead = [manifest for manifest in all_manifests() if not is_live(manifest)]
+    return [sentence for manifest in dead for sentence in reap_one(manifest)] + _remove_unborn()
+
+
+def _remove_unborn() -> list[str]:
+    """Remove directories of supervisors that never came to write a manifest."""
+    done = []
+    for path in base_directory().glob(f"*/{FILE}"):
+        directory = path.parent
+        try:
+            owner = read_config(directory).owner
+        except (OSError, msgspec.MsgspecError):
+            continue
+        if not (directory / COPY).exists() and not Identity(owner.pid, owner.started_at).alive():
+            remove_directory(directory)
+            done.append(f"Removed {directory}, whose runtime never started.")
+    return done
 
 
 def reap_one(manifest: Manifest) -> list[str]:
@@ -51,7 +68,8 @@ def reap_one(manifest: Manifest) -> list[str]:
 
 def _is_ours(directory: Path) -> bool:
     """A manifest is a file that anybody may have edited: remove only below our own base."""
-    return directory.parent == base_directory() and not directory.is_symlink()
+    below = directory.parent == base_directory() and directory.name != ".."
+    return below and not directory.is_symlink()
 
 
 def remove_directory(directory: Path) -> None:

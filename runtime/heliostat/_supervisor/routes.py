@@ -19,7 +19,7 @@ from heliostat._messages import (
     Sample,
 )
 from heliostat._supervisor.api import Route, openapi
-from heliostat.exceptions import ResizeError, RuntimeUnavailableError
+from heliostat.exceptions import ConfigurationError, ResizeError, RuntimeUnavailableError
 
 if TYPE_CHECKING:
     from heliostat._supervisor.resizer import Resizer
@@ -36,6 +36,9 @@ class Operations:
 
     async def status(self, after: int = -1, wait: float = 0.0) -> RuntimeStatus:
         """Answer at once, or when the version is above ``after`` (at most ``wait`` s later)."""
+        if wait < 0:
+            message = f"wait is {wait:g}, which is not a time to wait."
+            raise ConfigurationError(message, "Give seconds, 0 or more.")
         return await self._supervisor.board.wait(after, min(wait, _LONGEST_WAIT))
 
     async def stop(self) -> None:
@@ -70,6 +73,7 @@ class Operations:
 
     async def resize(self, request: ResizeRequest) -> ResizeOperation:
         """Begin a resize; its progress is in the status."""
+        _check(request)
         return await self._resizer().start(request)
 
     async def cancel_resize(self) -> ResizeOperation:
@@ -93,6 +97,16 @@ class Operations:
             action = "Wait until it is ready." if status.state is RuntimeState.STARTING else "See %runtime."
             raise RuntimeUnavailableError(message, action)
         return supervisor.resizer
+
+
+def _check(request: ResizeRequest) -> None:
+    seconds, least = request.rollback_after_seconds, request.minimum_nodes
+    if seconds <= 0:
+        message = f"rollback_after_seconds is {seconds:g}, which is not a time to wait."
+        raise ConfigurationError(message, "Give seconds above 0.")
+    if least is not None and least < 1:
+        message = f"minimum_nodes is {least}, and a runtime has at least one node."
+        raise ConfigurationError(message, "Give 1 or more.")
 
 
 def routes(operations: Operations) -> list[Route]:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from heliostat._cluster.attached import AttachedCluster
-from heliostat._cluster.local import LocalCluster, in_place
+from heliostat._cluster.local import LocalCluster, in_place, slim_boot
 from heliostat._messages import (
+    BootMode,
     Failure,
     Manifest,
     Owner,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from heliostat._cluster.control import ClusterView
+    from heliostat._cluster.slim import NodeShape
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -60,6 +62,7 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         self._ray_thread = ThreadPoolExecutor(1, thread_name_prefix="ray")
         self._stop = asyncio.Event()
+        self._booting = asyncio.Lock()
         self._boots = 0
         self._target = config.target
         self._taking_down: asyncio.Task[None] | None = None
@@ -69,7 +72,8 @@ class Supervisor:
         self.measuring = Measuring(config, self._ray_use)
 
     def _first_status(self) -> RuntimeStatus:
-        now = time.time()
+        me = Identity.of(os.getpid())
+        now = time.time() if me is None else me.started_at
         return RuntimeStatus(
             runtime_id=self.config.runtime_id,
             version=0,
@@ -161,6 +165,10 @@ class Supervisor:
 
     async def boot(self) -> None:
         """Boot or attach; ends in ``ready`` or ``failed``, never in an exception."""
+        async with self._booting:
+            await self._boot()
+
+    async def _boot(self) -> None:
         try:
             if self.config.address is None:
                 await self._boot_local()
@@ -171,16 +179,16 @@ class Supervisor:
         except Exception as error:
             _log.exception("the boot failed")
             self._fail(f"The runtime did not come up: {error}", "See %runtime log, and run heliostat doctor.")
+        else:
+            return
+        await self.take_down()
 
     async def _boot_local(self) -> None:
         limits = self.measuring.limits()
         around = boot_policy.look_around(self.config.path)
         plan = boot_policy.plan_boot(self._target, limits, around, in_place=in_place())
         self.board.update(limits=limits)
-        self._boots += 1
-        cluster = LocalCluster(self.config.path / RAY, f"session_{self._boots}")
-        self._cluster = cluster
-        mode = await self.on_ray_thread(lambda: cluster.boot(plan.shape, self._step_from_thread))
+        cluster, mode = await self._boot_head(plan.shape)
         self.resizer = Resizer(cluster, limits, self.on_ray_thread, self._on_resize)
         await self._reach_boot_size(cluster, plan)
         view = await self.on_ray_thread(cluster.view)
@@ -192,6 +200,23 @@ class Supervisor:
             log_dir=str(cluster.logs),
             resources=view.resources(),
         )
+
+    async def _boot_head(self, shape: NodeShape) -> tuple[LocalCluster, BootMode]:
+        """Boot the slim way, or Ray's own way where that cannot be done or fails."""
+        if slim_boot():
+            try:
+                return await self._boot_with(BootMode.SLIM, shape), BootMode.SLIM
+            except Exception:
+                _log.exception("the slim boot failed; trying Ray's own")
+                await self.take_down()
+        return await self._boot_with(BootMode.STOCK, shape), BootMode.STOCK
+
+    async def _boot_with(self, mode: BootMode, shape: NodeShape) -> LocalCluster:
+        self._boots += 1
+        cluster = LocalCluster(self.config.path / RAY, f"session_{self._boots}")
+        self._cluster = cluster
+        await self.on_ray_thread(lambda: cluster.boot(shape, mode, self._step_from_thread))
+        return cluster
 
     async def _reach_boot_size(self, cluster: LocalCluster, plan: boot_policy.BootPlan) -> None:
         wanted, shape = plan.wanted, plan.shape
@@ -218,7 +243,11 @@ class Supervisor:
             limits = self.measuring.limits()
             around = boot_policy.look_around(self.config.path)
             boot_policy.plan_boot(chosen, limits, around, in_place=in_place())
-        self._target = chosen
+        async with self._booting:
+            self._target = chosen
+            await self._boot_again()
+
+    async def _boot_again(self) -> None:
         self.board.move(
             RuntimeState.STARTING,
             "the runtime is booting again",
@@ -230,7 +259,7 @@ class Supervisor:
         )
         await self.take_down()
         self.board.step("former runtime gone")
-        await self.boot()
+        await self._boot()
 
     # -- events -------------------------------------------------------------------------------
 

@@ -1,0 +1,100 @@
+"""Show in the owner what its tasks and actors print, without Ray's log monitor.
+
+Ray's workers write their output to files, and Ray's own reader of these files is a process of
+100 MB that sends it through the GCS. The owner is on the same machine, so one thread here reads
+the files itself, four times a second, and prints each line with the name of its task or actor.
+Off the main thread a kernel shows output under the latest cell.
+"""
+
+from __future__ import annotations
+
+import atexit
+import re
+import sys
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_INTERVAL_SECONDS = 0.25
+_MOST_BYTES = 1 << 20
+"""Read at once from one file; a flood is spread over several rounds."""
+_MARK = re.compile(r"^:(?P<kind>job_id|actor_name|task_name):(?P<value>.*)$")
+_FILE = re.compile(r"^worker-[0-9a-f]+-(?P<job>[0-9a-f]+)-(?P<pid>\d+)\.(?P<stream>out|err)$")
+
+
+@dataclass
+class _File:
+    """How far one file has been read, and whose output it is now."""
+
+    path: Path
+    pid: str
+    stream: str
+    offset: int = 0
+    rest: str = ""
+    name: str = ""
+
+    def new_lines(self) -> Iterator[str]:
+        """Read what was added since the last time, whole lines only, marks taken out."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            added = file.read(_MOST_BYTES)
+        self.offset += len(added)
+        *lines, self.rest = (self.rest + added.decode(errors="replace")).split("\n")
+        for line in lines:
+            mark = _MARK.match(line)
+            if mark is None:
+                yield f"({self.name} pid={self.pid}) {line}" if self.name else f"(pid={self.pid}) {line}"
+            elif mark["kind"] != "job_id":
+                self.name = mark["value"]
+
+
+class WorkerOutput:
+    """Follows the output of one job's workers until it is stopped."""
+
+    def __init__(self, logs: Path, job_id: str) -> None:
+        self._logs, self._job_id = logs, job_id
+        self._files: dict[str, _File] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heliostat-output", daemon=True)
+
+    def start(self) -> None:
+        """Begin to print; the end of the process is waited for with what is left."""
+        atexit.register(self.stop)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Print what is left and end."""
+        atexit.unregister(self.stop)
+        self._stop.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join(2.0)
+
+    def _run(self) -> None:
+        while not self._stop.wait(_INTERVAL_SECONDS):
+            self._round()
+        self._round()
+
+    def _round(self) -> None:
+        try:
+            names = [entry.name for entry in self._logs.iterdir()]
+        except OSError:
+            return
+        for name in names:
+            match = _FILE.match(name)
+            if match is not None and match["job"] == self._job_id and name not in self._files:
+                self._files[name] = _File(self._logs / name, match["pid"], match["stream"])
+        for file in self._files.values():
+            self._print(file, sys.stdout if file.stream == "out" else sys.stderr)
+
+    def _print(self, file: _File, stream: TextIO) -> None:
+        try:
+            lines = list(file.new_lines())
+        except OSError:
+            return
+        if lines:
+            stream.write("\n".join(lines) + "\n")
+            stream.flush()
