@@ -7,7 +7,10 @@ import socket
 import subprocess
 import sys
 import threading
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
+
+import psutil
 
 from heliostat._cluster.control import ClusterControl, ClusterView
 from heliostat._cluster.environment import attached_environment
@@ -51,10 +54,12 @@ class AttachedCluster:
         Raises
         ------
         BootError
-            Nothing listens at the address, or it is not a Ray cluster.
+            Nothing listens at the address, it is not a Ray cluster, or it has no node here that a
+            driver could join.
         AuthenticationError
             The cluster asks for a token and ours is missing or wrong.
         """
+        self._require_token_file()
         self._require_listener()
         on_step(f"{self.address} listens")
         self._require_access()
@@ -64,6 +69,7 @@ class AttachedCluster:
         if not view.nodes:
             message = f"The Ray cluster at {self.address} has no nodes."
             raise BootError(message, "Start its head again.", address=self.address)
+        self._require_node_here(view)
         return view
 
     def view(self) -> ClusterView:
@@ -80,6 +86,24 @@ class AttachedCluster:
     def close(self) -> None:
         """Let go; the cluster goes on."""
         self._control = None
+
+    def _require_token_file(self) -> None:
+        if self._token_path is None or os.access(self._token_path, os.R_OK):
+            return
+        message = f"The token file {self._token_path} is not there or cannot be read."
+        action = "Set RAY_AUTH_TOKEN_PATH to a file with the cluster's token, then attach again."
+        raise AuthenticationError(message, action, address=self.address)
+
+    def _require_node_here(self, view: ClusterView) -> None:
+        # Ray's driver speaks through a raylet of its own machine; it looks for one without end.
+        found = {node.address for node in view.nodes}
+        ours = {address.address for each in psutil.net_if_addrs().values() for address in each}
+        if any(address in ours and not ip_address(address).is_loopback for address in found):
+            return
+        where = ", ".join(sorted(found))
+        message = f"The Ray cluster at {self.address} has no node that can be joined from here, only {where}."
+        action = f"Start a node on this machine: ray start --address={self.address}."
+        raise BootError(message, action, address=self.address, nodes=sorted(found))
 
     def _require_listener(self) -> None:
         try:

@@ -6,6 +6,7 @@ real cause, and not the broken connection that the other ranks see a moment late
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -17,7 +18,7 @@ from heliostat.data._spill import RowRange, read_range
 from heliostat.exceptions import ConfigurationError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -73,6 +74,20 @@ class WorkerFailure:
     """Whether XGBoost raised it while the ranks were connected: then another rank may be the cause."""
 
 
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Swallow the line that XGBoost writes for each rank that joins, at any verbosity."""
+    kept = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
 class Worker:
     """The actor. ``progress`` is answered while ``train`` runs."""
 
@@ -107,7 +122,8 @@ class Worker:
 
             if rendezvous is not None:
                 # The id decides the rank; it is sorted as text.
-                collective.init(**rendezvous, dmlc_task_id=f"{job.rank:08d}")
+                with _silent_stderr():
+                    collective.init(**rendezvous, dmlc_task_id=f"{job.rank:08d}")
                 joined = True
             result = self._boost(job, train, evaluate)
             if joined:
