@@ -7,6 +7,7 @@ real cause, and not the broken connection that the other ranks see a moment late
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import time
@@ -75,17 +76,21 @@ class WorkerFailure:
 
 
 @contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
+def _silence() -> Iterator[None]:
     """Swallow the line that XGBoost writes for each rank that joins, at any verbosity."""
-    kept = os.dup(2)
+    kept = [os.dup(1), os.dup(2)]
     nothing = os.open(os.devnull, os.O_WRONLY)
+    flush_all = ctypes.CDLL(None).fflush
     try:
+        os.dup2(nothing, 1)
         os.dup2(nothing, 2)
         yield
+        flush_all(None)
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
+        os.dup2(kept[0], 1)
+        os.dup2(kept[1], 2)
+        for descriptor in (*kept, nothing):
+            os.close(descriptor)
 
 
 class Worker:
@@ -122,7 +127,7 @@ class Worker:
 
             if rendezvous is not None:
                 # The id decides the rank; it is sorted as text.
-                with _silent_stderr():
+                with _silence():
                     collective.init(**rendezvous, dmlc_task_id=f"{job.rank:08d}")
                 joined = True
             result = self._boost(job, train, evaluate)
