@@ -288,6 +288,8 @@ class Runtime:
                 raise RuntimeLostError(message)
             if progress is not None:
                 progress(latest)
+            if status.failure is not None:
+                raise RuntimeLostError(status.failure.what, status.failure.action)
             enough = minimum_nodes is not None and latest.current.nodes >= minimum_nodes
             if latest.state.finished or enough:
                 break

@@ -55,6 +55,7 @@ class BootPlan:
     """What the head is booted with, and what the user should know about it."""
 
     shape: NodeShape
+    limits: Limits
     wanted: Resources
     """Totals to reach after the head is up; equal to the shape where nothing is left to do."""
     notes: tuple[str, ...] = ()
@@ -88,7 +89,7 @@ def plan_boot(target: ResizeTarget, limits: Limits, around: Surroundings, *, in_
         object_store_bytes=store,
         plasma_directory=directory,
     )
-    return BootPlan(shape, wanted, notes)
+    return BootPlan(shape, limits, wanted, notes)
 
 
 def _require_disk(around: Surroundings) -> None:

@@ -102,10 +102,11 @@ class Resizer:
         return self.operation
 
     async def stop(self) -> None:
-        """Leave everything as it is; the runtime is being taken down."""
+        """Give up; the runtime is being taken down."""
         for task in (self._task, self._settling):
             if task is not None and not task.done():
                 task.cancel()
+        self._finish(ResizeState.FAILED, "The runtime was taken down during the resize.")
 
     async def reach(self, wanted: Resources, seconds: float) -> bool:
         """Bring the cluster to ``wanted``; ``False`` when ``seconds`` seconds were not enough."""

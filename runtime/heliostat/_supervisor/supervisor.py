@@ -9,15 +9,12 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from heliostat._cluster.attached import AttachedCluster
-from heliostat._cluster.local import LocalCluster, in_place, slim_boot
+from heliostat._cluster.local import LocalCluster
 from heliostat._messages import (
-    BootMode,
     Failure,
     Manifest,
     Owner,
@@ -27,13 +24,12 @@ from heliostat._messages import (
     RuntimeState,
     RuntimeStatus,
 )
-from heliostat._supervisor import boot_policy
-from heliostat._supervisor.config import LOG, RAY, SOCKET, TOKEN, SupervisorConfig
+from heliostat._supervisor.booter import Booter
+from heliostat._supervisor.config import LOG, SOCKET, TOKEN, SupervisorConfig
 from heliostat._supervisor.manifest import remove_manifest, write_manifest
 from heliostat._supervisor.measuring import Measuring
 from heliostat._supervisor.processes import Identity, collect_exited, describe_exit, end_descendants
 from heliostat._supervisor.reaper import reap, remove_directory
-from heliostat._supervisor.resizer import Resizer
 from heliostat._supervisor.state import StatusBoard
 from heliostat._supervisor.watch import owner_gone
 from heliostat.exceptions import HeliostatError
@@ -42,11 +38,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from heliostat._cluster.control import ClusterView
-    from heliostat._cluster.slim import NodeShape
+    from heliostat._supervisor.booter import Cluster
+    from heliostat._supervisor.resizer import Resizer
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_BOOT_SECONDS_TO_REACH_SIZE = 30.0
 _SAFE = "Your variables are safe. Boot it again with %runtime restart."
 
 
@@ -63,13 +59,13 @@ class Supervisor:
         self._ray_thread = ThreadPoolExecutor(1, thread_name_prefix="ray")
         self._stop = asyncio.Event()
         self._booting = asyncio.Lock()
-        self._boots = 0
         self._target = config.target
         self._taking_down: asyncio.Task[None] | None = None
-        self._cluster: LocalCluster | AttachedCluster | None = None
+        self._cluster: Cluster | None = None
         self.resizer: Resizer | None = None
         self.board = StatusBoard(self._first_status())
         self.measuring = Measuring(config, self._ray_use)
+        self._booter = Booter(self, self._on_resize)
 
     def _first_status(self) -> RuntimeStatus:
         me = Identity.of(os.getpid())
@@ -170,10 +166,7 @@ class Supervisor:
 
     async def _boot(self) -> None:
         try:
-            if self.config.address is None:
-                await self._boot_local()
-            else:
-                await self._attach(self.config.address)
+            self.resizer = await self._booter.boot(self._target)
         except HeliostatError as error:
             self._fail(error.message, error.action)
         except Exception as error:
@@ -183,66 +176,10 @@ class Supervisor:
             return
         await self.take_down()
 
-    async def _boot_local(self) -> None:
-        limits = self.measuring.limits()
-        around = boot_policy.look_around(self.config.path)
-        plan = boot_policy.plan_boot(self._target, limits, around, in_place=in_place())
-        self.board.update(limits=limits)
-        cluster, mode = await self._boot_head(plan.shape)
-        self.resizer = Resizer(cluster, limits, self.on_ray_thread, self._on_resize)
-        await self._reach_boot_size(cluster, plan)
-        view = await self.on_ray_thread(cluster.view)
-        self.board.move(
-            RuntimeState.READY,
-            "; ".join(["the runtime is ready", *plan.notes]),
-            boot_mode=mode,
-            address=cluster.address,
-            log_dir=str(cluster.logs),
-            resources=view.resources(),
-        )
-
-    async def _boot_head(self, shape: NodeShape) -> tuple[LocalCluster, BootMode]:
-        """Boot the slim way, or Ray's own way where that cannot be done or fails."""
-        if slim_boot():
-            try:
-                return await self._boot_with(BootMode.SLIM, shape), BootMode.SLIM
-            except Exception:
-                _log.exception("the slim boot failed; trying Ray's own")
-                await self.take_down()
-        return await self._boot_with(BootMode.STOCK, shape), BootMode.STOCK
-
-    async def _boot_with(self, mode: BootMode, shape: NodeShape) -> LocalCluster:
-        self._boots += 1
-        cluster = LocalCluster(self.config.path / RAY, f"session_{self._boots}")
-        self._cluster = cluster
-        await self.on_ray_thread(lambda: cluster.boot(shape, mode, self._step_from_thread))
-        return cluster
-
-    async def _reach_boot_size(self, cluster: LocalCluster, plan: boot_policy.BootPlan) -> None:
-        wanted, shape = plan.wanted, plan.shape
-        booted = (1, shape.cpus, shape.gpus)
-        if (wanted.nodes, wanted.cpus, wanted.gpus) != booted and self.resizer is not None:
-            if not await self.resizer.reach(wanted, _BOOT_SECONDS_TO_REACH_SIZE):
-                _log.warning("the size to boot with was not reached")
-            self.board.step("size reached")
-        else:
-            await self.on_ray_thread(lambda: cluster.confine(int(wanted.cpus)))
-
-    async def _attach(self, address: str) -> None:
-        token = self.config.token_path
-        cluster = AttachedCluster(address, None if token is None else Path(token))
-        self._cluster = cluster
-        view = await self.on_ray_thread(lambda: cluster.attach(self._step_from_thread))
-        resources = view.resources()
-        self.board.move(RuntimeState.READY, f"attached to {address}", address=address, resources=resources)
-
     async def restart(self, target: ResizeTarget) -> None:
         """Take Ray down and boot it again. Raises ResizeError before anything is touched."""
         chosen = _merge(self._target, target)
-        if self.config.address is None:
-            limits = self.measuring.limits()
-            around = boot_policy.look_around(self.config.path)
-            boot_policy.plan_boot(chosen, limits, around, in_place=in_place())
+        self._booter.plan(chosen)
         async with self._booting:
             self._target = chosen
             await self._boot_again()
@@ -323,13 +260,14 @@ class Supervisor:
             return None
         return await self.on_ray_thread(cluster.view)
 
+    def hold(self, cluster: Cluster) -> None:
+        """Answer for ``cluster`` from now on; called before its first process is started."""
+        self._cluster = cluster
+
     async def _ray_use(self) -> ClusterView | None:
         with contextlib.suppress(Exception):
             return await asyncio.wait_for(self.view(), timeout=2.0)
         return None
-
-    def _step_from_thread(self, name: str) -> None:
-        self._loop.call_soon_threadsafe(self.board.step, name)
 
 
 def _merge(former: ResizeTarget, asked: ResizeTarget) -> ResizeTarget:
