@@ -4,7 +4,7 @@ SHELL := /bin/bash
 bin := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab build test check format types lock
+.PHONY: help demo lab build test check format types lock bench
 
 help:  ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -51,3 +51,7 @@ types:  ## write labextension/src/messages.ts from the Python messages
 lock:  ## resolve the pinned environments anew
 	@scripts/setup.sh test
 	$(bin)/python scripts/lock_environments.py
+
+bench:  ## measure start, boot, resize, idle cost and stop, some against plain ipykernel and Ray
+	@scripts/setup.sh demo
+	@$(bin)/python benchmarks/everything.py

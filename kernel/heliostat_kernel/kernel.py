@@ -8,6 +8,9 @@ stops the kernel; it is kept in :attr:`HeliostatKernel.runtime_error` and the ma
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib.abc
+import importlib.util
 import os
 import re
 import sys
@@ -20,16 +23,22 @@ from IPython.core.release import version as ipython_version
 from traitlets import List, Type, default
 
 import heliostat
+from heliostat import _owner
+from heliostat._cluster import rescue
 from heliostat.exceptions import HeliostatError, RuntimeUnavailableError
 from heliostat_kernel.status import HonestStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 __all__ = ["HeliostatKernel", "HeliostatKernelApp"]
 
 AUTOSTART_SWITCH = "HELIOSTAT_AUTOSTART"
 EXTENSION = "heliostat"
+FIRST_REPLY_SECONDS = 0.15
+"""How long the runtime leaves the kernel to itself, for the reply to the first cell."""
 STOP_SECONDS = 3.0
 """Longest wait for the runtime at shutdown: the server kills a kernel after 5 s, and the
 supervisor cleans up by itself when its owner is gone."""
@@ -43,6 +52,29 @@ def kernel_id_of(connection_file: str) -> str | None:
     return match["kernel_id"] if match else None
 
 
+class _RayWaitsFor(importlib.abc.MetaPathFinder):
+    """Has the import of Ray wait for the thread that spawns the runtime.
+
+    By its end it has seen to it that early calls of Ray wait for the runtime. A cell that imports
+    Ray sooner would start a cluster of its own.
+    """
+
+    def __init__(self, spawner: threading.Thread) -> None:
+        self._spawner = spawner
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Wait, then look again: another finder may be in front of the line now."""
+        del path, target
+        if fullname != "ray" or threading.current_thread() is self._spawner:
+            return None
+        with contextlib.suppress(ValueError):
+            sys.meta_path.remove(self)
+        self._spawner.join()
+        return importlib.util.find_spec(fullname)
+
+
 class HeliostatKernel(HonestStatus):
     """IPython's kernel, owner of one runtime."""
 
@@ -51,8 +83,6 @@ class HeliostatKernel(HonestStatus):
 
     runtime_error: HeliostatError | None = None
     """Why no runtime was spawned at start; ``None`` when one was, or when none was asked for."""
-
-    _spawner: threading.Thread | None = None
 
     @property
     def banner(self) -> str:  # type: ignore[override]  # a property in IPythonKernel too
@@ -76,37 +106,32 @@ class HeliostatKernel(HonestStatus):
         ]
     ).tag(config=True)
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._answered = threading.Event()
+
+    async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Run a cell; from the end of the first one the runtime may take its share of the time."""
+        await super().execute_request(stream, ident, parent)
+        self._answered.set()
+
     def start(self) -> None:
         """Begin to answer requests; called once, by the application, before its loop runs."""
         super().start()
+        _owner.kernel_id = kernel_id_of(getattr(self.parent, "connection_file", ""))
+        rescue.install()
         if os.environ.get(AUTOSTART_SWITCH, "") != "0":
             # On a thread: the kernel is ready to talk while what this needs is imported.
-            self._spawner = threading.Thread(target=self._spawn_runtime, name="heliostat-spawn", daemon=True)
-            self._spawner.start()
-
-    async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Run a cell, the first one once the runtime is spawned, so that no cell spawns another."""
-        if self._spawner is not None:
-            self._spawner.join()
-            self._finish_spawning()
-        await super().execute_request(stream, ident, parent)
-
-    def _finish_spawning(self) -> None:
-        """Do what only the main thread can: take the signal that frees it from a lost Ray."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        self._spawner = None
-        if self.runtime_error is None:
-            from heliostat._cluster import rescue
-
-            rescue.install()
+            spawner = threading.Thread(target=self._spawn_runtime, name="heliostat-spawn", daemon=True)
+            sys.meta_path.insert(0, _RayWaitsFor(spawner))
+            spawner.start()
 
     def _spawn_runtime(self) -> None:
-        connection_file = getattr(self.parent, "connection_file", "")
+        self._answered.wait(FIRST_REPLY_SECONDS)
         try:
             from heliostat import _handle
 
-            _handle.init(kernel_id=kernel_id_of(connection_file), wait=False)
+            _handle.init(wait=False)
         except HeliostatError as error:
             self.runtime_error = error
         except Exception as error:

@@ -313,7 +313,6 @@ def init(
     memory: Size = None,
     object_store_memory: Size = None,
     nodes: Count = None,
-    kernel_id: str | None = None,
     wait: bool = True,
 ) -> Runtime:
     """Start a runtime owned by this process, or return the one that is there.
@@ -327,8 +326,6 @@ def init(
         Totals to boot with; default is what the machine has, on one node.
     memory, object_store_memory:
         Bytes, or text such as ``"4GiB"``.
-    kernel_id:
-        Jupyter's id of this kernel, by which its server finds the runtime.
     wait:
         Return only when Ray is connected. With ``False`` the boot goes on behind the caller.
 
@@ -351,7 +348,7 @@ def init(
         parse_address(chosen)
     with _lock:
         if _current is None or not _current.alive:
-            _current = Runtime(launch(target, chosen, kernel_id))
+            _current = Runtime(launch(target, chosen))
         elif address is not None or target != ResizeTarget():
             message = "The runtime is there already and keeps its size: resize() or restart() change it."
             warnings.warn(message, stacklevel=2)

@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from heliostat import _owner
 from heliostat._messages import Owner, ResizeTarget
 from heliostat._paths import base_directory, manifest_directory, write_private
 from heliostat._supervisor.config import LOG, TOKEN, SupervisorConfig
@@ -25,7 +26,7 @@ class Launched:
     process: subprocess.Popen[bytes]
 
 
-def launch(target: ResizeTarget, address: str | None, kernel_id: str | None) -> Launched:
+def launch(target: ResizeTarget, address: str | None) -> Launched:
     """Spawn a supervisor that belongs to this process, and return without waiting for it.
 
     Raises
@@ -47,7 +48,7 @@ def launch(target: ResizeTarget, address: str | None, kernel_id: str | None) -> 
         config = SupervisorConfig(
             runtime_id=secrets.token_hex(4),
             directory=str(directory),
-            owner=Owner(pid=me.pid, started_at=me.started_at, kernel_id=kernel_id),
+            owner=Owner(pid=me.pid, started_at=me.started_at, kernel_id=_owner.kernel_id),
             target=target,
             address=address,
             token_path=token,

@@ -115,6 +115,9 @@ class Watcher:
         from heliostat._cluster.fast_import import import_ray
 
         try:
+            # Once the supervisor listens, it imports Ray itself: ours is not late, and until then
+            # a kernel has its first request to answer.
+            self._latest = self._next_status()
             import_ray()
             self._follow(until_connected=True)
             self._early_calls.release()
@@ -185,7 +188,6 @@ class Watcher:
         if local:
             self._output = WorkerOutput(Path(status.log_dir), job_id)
             self._output.start()
-        driver.warm_worker()
 
     def _stop_output(self) -> None:
         output, self._output = self._output, None

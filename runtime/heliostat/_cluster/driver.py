@@ -86,14 +86,3 @@ def is_connected() -> bool:
     """Whether this process is a driver now. Does not import Ray."""
     ray = sys.modules.get("ray")
     return bool(ray is not None and ray.is_initialized())
-
-
-def warm_worker() -> None:
-    """Have a worker on its way, so that the first cell with a task need not wait for it."""
-    ray = import_ray()
-
-    def nothing() -> None:
-        """Return at once."""
-
-    # Nobody waits for the result: a thread that did would keep Ray from being shut down.
-    ray.remote(num_cpus=0)(nothing).remote()

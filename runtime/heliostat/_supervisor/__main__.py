@@ -33,6 +33,8 @@ async def _serve(config: SupervisorConfig) -> None:
     finally:
         server.stop()
         supervisor.forget()
+        # Not by way of the event loop, which would wait for Ray's thread, and that may wait long.
+        os._exit(0)
 
 
 def main(directory: Path) -> None:
@@ -50,8 +52,6 @@ def main(directory: Path) -> None:
         token = None if config.token_path is None else Path(config.token_path)
         environment.apply(environment.attached_environment(token), os.environ)
     asyncio.run(_serve(config))
-    # Ray's thread and whatever it may still wait for must not keep the process.
-    os._exit(0)
 
 
 if __name__ == "__main__":

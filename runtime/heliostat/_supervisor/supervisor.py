@@ -28,7 +28,13 @@ from heliostat._supervisor.booter import Booter
 from heliostat._supervisor.config import LOG, SOCKET, TOKEN, SupervisorConfig
 from heliostat._supervisor.manifest import remove_manifest, write_manifest
 from heliostat._supervisor.measuring import Measuring
-from heliostat._supervisor.processes import Identity, collect_exited, describe_exit, end_descendants
+from heliostat._supervisor.processes import (
+    Identity,
+    collect_exited,
+    describe_exit,
+    end_descendants,
+    own_age,
+)
 from heliostat._supervisor.reaper import reap, remove_directory
 from heliostat._supervisor.state import StatusBoard
 from heliostat._supervisor.watch import owner_gone
@@ -43,6 +49,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_SECONDS_TO_END = 8.0
 _SAFE = "Your variables are safe. Boot it again with %runtime restart."
 
 
@@ -68,8 +75,7 @@ class Supervisor:
         self._booter = Booter(self, self._on_resize)
 
     def _first_status(self) -> RuntimeStatus:
-        me = Identity.of(os.getpid())
-        now = time.time() if me is None else me.started_at
+        now = time.time() - own_age()
         return RuntimeStatus(
             runtime_id=self.config.runtime_id,
             version=0,
@@ -111,6 +117,8 @@ class Supervisor:
             asyncio.create_task(asyncio.to_thread(_reap_quietly)),
         ]
         await self._stop.wait()
+        # While Ray boots it may hold the GIL for half a minute; the kernel's alarm needs none.
+        signal.setitimer(signal.ITIMER_REAL, _SECONDS_TO_END)
         self.board.move(RuntimeState.STOPPING, self.board.status.reason)
         for task in tasks:
             task.cancel()
