@@ -33,6 +33,7 @@ check:  ## linters, formatters, type checkers, layers, generated types, tests of
 	$(bin)/mypy
 	$(bin)/lint-imports
 	$(bin)/python scripts/generate_types.py --check
+	$(bin)/python scripts/generate_api_docs.py --check
 	npm run --silent format:check
 	npm run --silent lint
 	npm run --silent typecheck
@@ -47,6 +48,7 @@ format:  ## format everything
 types:  ## write labextension/src/messages.ts from the Python messages
 	@scripts/setup.sh test
 	$(bin)/python scripts/generate_types.py
+	$(bin)/python scripts/generate_api_docs.py
 
 lock:  ## resolve the pinned environments anew
 	@scripts/setup.sh test

@@ -37,6 +37,8 @@ export interface Failure {
   what: string;
   action: string;
   log_tail?: string[];
+  /** Name of the exception class in `heliostat.exceptions`. */
+  error?: string;
 }
 
 /** One GPU or MIG slice as NVML sees it. */
@@ -353,7 +355,7 @@ export const SCHEMAS: Record<keyof IMessages, object> = {
   CellAccount: {"type": "object", "properties": {"cell_id": {"type": "string"}, "started_at": {"type": "number"}, "ended_at": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "cpu_seconds": {"type": "number"}, "gpu_seconds": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "peak_memory_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "peak_gpu_memory_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}}, "required": ["cell_id", "started_at", "ended_at", "cpu_seconds", "gpu_seconds", "peak_memory_bytes", "peak_gpu_memory_bytes"]},
   CellEvent: {"type": "object", "properties": {"cell_id": {"type": "string"}, "phase": {"type": "string"}, "at": {"type": "number"}}, "required": ["cell_id", "phase", "at"]},
   ErrorBody: {"type": "object", "properties": {"error": {"type": "string"}, "message": {"type": "string"}, "action": {"type": "string"}, "fields": {"type": "object"}}, "required": ["error", "message"]},
-  Failure: {"type": "object", "properties": {"what": {"type": "string"}, "action": {"type": "string"}, "log_tail": {"type": "array", "items": {"type": "string"}}}, "required": ["what", "action"]},
+  Failure: {"type": "object", "properties": {"what": {"type": "string"}, "action": {"type": "string"}, "log_tail": {"type": "array", "items": {"type": "string"}}, "error": {"type": "string"}}, "required": ["what", "action"]},
   Gpu: {"type": "object", "properties": {"index": {"type": "integer"}, "uuid": {"type": "string"}, "name": {"type": "string"}, "mig": {"type": "boolean"}, "utilization_percent": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "memory_used_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "memory_limit_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "temperature_celsius": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "power_watts": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "power_limit_watts": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "processes": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/GpuProcess"}}, {"type": "null"}]}}, "required": ["index", "uuid", "name", "mig", "utilization_percent", "memory_used_bytes", "memory_limit_bytes", "temperature_celsius", "power_watts", "power_limit_watts", "processes"]},
   GpuProcess: {"type": "object", "properties": {"pid": {"type": "integer"}, "memory_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "role": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "name": {"anyOf": [{"type": "string"}, {"type": "null"}]}}, "required": ["pid", "memory_bytes", "role", "name"]},
   HostUse: {"type": "object", "properties": {"cpu_percent": {"type": "number"}, "cpus": {"type": "number"}, "memory_used_bytes": {"type": "integer"}, "memory_limit_bytes": {"type": "integer"}, "shm_used_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "shm_limit_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "disk_used_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "disk_limit_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}}, "required": ["cpu_percent", "cpus", "memory_used_bytes", "memory_limit_bytes", "shm_used_bytes", "shm_limit_bytes", "disk_used_bytes", "disk_limit_bytes"]},

@@ -119,6 +119,8 @@ class Failure(Message, frozen=True, kw_only=True):
     what: str
     action: str
     log_tail: list[str] = []
+    error: str = "BootError"
+    """Name of the exception class in ``heliostat.exceptions``."""
 
 
 class Node(Message, frozen=True, kw_only=True):

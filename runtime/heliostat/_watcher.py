@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from heliostat._client import SupervisorClient
 from heliostat._cluster.early_calls import EarlyCalls
 from heliostat._cluster.worker_output import WorkerOutput
-from heliostat._messages import Provider, RuntimeState, RuntimeStatus
+from heliostat._messages import Failure, Provider, RuntimeState, RuntimeStatus
 from heliostat._supervisor.config import LOG, SOCKET, SupervisorConfig
-from heliostat.exceptions import BootError, HeliostatError, RuntimeLostError
+from heliostat.exceptions import BootError, HeliostatError, RuntimeLostError, error_from_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +97,7 @@ class Watcher:
                 progress(status)
             shown = status.version
             if status.failure is not None:
-                raise BootError(status.failure.what, status.failure.action, log_tail=status.failure.log_tail)
+                raise _error_of(status.failure)
             if done:
                 return status
 
@@ -197,8 +197,10 @@ class Watcher:
     def _note_failure(self, status: RuntimeStatus, *, was_up: bool) -> None:
         failure = status.failure
         if failure is not None:
-            kind = RuntimeLostError if was_up else BootError
-            self._tell(kind(failure.what, failure.action, log_tail=failure.log_tail))
+            error = _error_of(failure)
+            if was_up:
+                error = RuntimeLostError(error.message, error.action, **error.fields)
+            self._tell(error)
 
     def _tell(self, error: HeliostatError) -> None:
         """Raise it in a cell that waits in Ray, or keep it for the next cell."""
@@ -237,6 +239,10 @@ class Watcher:
     def lost(self) -> HeliostatError | None:
         """Why there is no supervisor any more; ``None`` while there is one."""
         return self._lost
+
+
+def _error_of(failure: Failure) -> HeliostatError:
+    return error_from_body(failure.error, failure.what, failure.action, {"log_tail": failure.log_tail})
 
 
 def _boot_of(status: RuntimeStatus) -> tuple[str, float] | None:

@@ -143,4 +143,6 @@ def error_from_body(error: str, message: str, action: str, fields: Mapping[str, 
     cls = globals().get(error)
     if not (isinstance(cls, type) and issubclass(cls, HeliostatError)):
         cls = HeliostatError
-    return cls(message, action, **dict(fields))
+    rebuilt: HeliostatError = cls(message, action)
+    rebuilt.fields = dict(fields)
+    return rebuilt

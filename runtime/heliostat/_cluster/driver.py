@@ -18,15 +18,10 @@ if TYPE_CHECKING:
 
 def prepare(token_path: Path | None, *, local: bool) -> None:
     """Set what Ray reads from the environment. Call before anything imports Ray."""
-    chosen = (
-        environment.local_environment(token_path)
-        if local and token_path is not None
-        else environment.attached_environment(token_path)
-    )
-    if not local:
-        for name in environment.LOCAL:
-            os.environ.pop(name, None)
-    environment.apply(chosen, os.environ)
+    if local and token_path is not None:
+        environment.apply(environment.local_environment(token_path), os.environ)
+    else:
+        environment.enter_attached(token_path, os.environ)
     constants = sys.modules.get("ray._private.ray_constants")
     if constants is not None:
         constants.ENABLE_RAY_CLUSTER = not local  # type: ignore[attr-defined]

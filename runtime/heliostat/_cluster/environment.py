@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,8 +38,15 @@ def local_environment(token_path: Path) -> dict[str, str]:
 def attached_environment(token_path: Path | None) -> dict[str, str]:
     """Variables for drivers of a cluster that somebody else booted."""
     if token_path is None:
-        return dict(QUIET)
+        return {**QUIET, "RAY_AUTH_MODE": "token"} if "RAY_AUTH_TOKEN" in os.environ else dict(QUIET)
     return {**QUIET, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token_path)}
+
+
+def enter_attached(token_path: Path | None, target: MutableMapping[str, str]) -> None:
+    """Write the variables for a foreign cluster over those of a local runtime before it, if any."""
+    for name in (*LOCAL, "RAY_AUTH_TOKEN_PATH"):
+        target.pop(name, None)
+    apply(attached_environment(token_path), target)
 
 
 def apply(environment: Mapping[str, str], target: MutableMapping[str, str]) -> None:

@@ -50,7 +50,7 @@ def main(directory: Path) -> None:
         environment.apply(environment.local_environment(directory / TOKEN), os.environ)
     else:
         token = None if config.token_path is None else Path(config.token_path)
-        environment.apply(environment.attached_environment(token), os.environ)
+        environment.enter_attached(token, os.environ)
     asyncio.run(_serve(config))
 
 

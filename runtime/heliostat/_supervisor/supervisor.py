@@ -38,7 +38,7 @@ from heliostat._supervisor.processes import (
 from heliostat._supervisor.reaper import reap, remove_directory
 from heliostat._supervisor.state import StatusBoard
 from heliostat._supervisor.watch import owner_gone
-from heliostat.exceptions import HeliostatError
+from heliostat.exceptions import BootError, HeliostatError, RuntimeUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,9 @@ class Supervisor:
             steps=[],
             transitions=[],
             address=None,
-            token_path=self.config.token_path or str(self.config.path / TOKEN),
+            token_path=str(self.config.path / TOKEN)
+            if self.config.address is None
+            else self.config.token_path,
             session_dir=self.config.directory,
             log_dir=self.config.directory,
             resources=None,
@@ -176,7 +178,8 @@ class Supervisor:
         try:
             self.resizer = await self._booter.boot(self._target)
         except HeliostatError as error:
-            self._fail(error.message, error.action)
+            unavailable = isinstance(error, RuntimeUnavailableError)
+            self._fail(error.message, error.action, type(error) if unavailable else BootError)
         except Exception as error:
             _log.exception("the boot failed")
             self._fail(f"The runtime did not come up: {error}", "See %runtime log, and run heliostat doctor.")
@@ -242,8 +245,9 @@ class Supervisor:
         else:
             self.board.update(**changes)
 
-    def _fail(self, what: str, action: str) -> None:
-        self.board.fail(Failure(what=what, action=action, log_tail=self._log_tail()))
+    def _fail(self, what: str, action: str, error: type[HeliostatError] = BootError) -> None:
+        tail = self._log_tail()
+        self.board.fail(Failure(what=what, action=action, log_tail=tail, error=error.__name__))
 
     def _log_tail(self, lines: int = 20) -> list[str]:
         directory = self._cluster.logs if isinstance(self._cluster, LocalCluster) else None
