@@ -117,7 +117,7 @@ class Watcher:
         try:
             # Once the supervisor listens, it imports Ray itself: ours is not late, and until then
             # a kernel has its first request to answer.
-            self._latest = self._next_status()
+            self._next_status()
             import_ray()
             self._follow(until_connected=True)
             self._early_calls.release()
