@@ -24,6 +24,8 @@ _MOST_BYTES = 1 << 20
 """Read at once from one file; a flood is spread over several rounds."""
 _MARK = re.compile(r"^:(?P<kind>job_id|actor_name|task_name):(?P<value>.*)$")
 _FILE = re.compile(r"^worker-[0-9a-f]+-(?P<job>[0-9a-f]+)-(?P<pid>\d+)\.(?P<stream>out|err)$")
+_ANY_JOB = "ffffffff"
+"""In the name of the file of a worker that was started ahead; marks in it tell whose it became."""
 
 
 @dataclass
@@ -33,12 +35,13 @@ class _File:
     path: Path
     pid: str
     stream: str
+    job: str
     offset: int = 0
     rest: str = ""
     name: str = ""
 
-    def new_lines(self) -> Iterator[str]:
-        """Read what was added since the last time, whole lines only, marks taken out."""
+    def new_lines(self, job_id: str) -> Iterator[str]:
+        """Read what this job added since the last time, whole lines only, marks taken out."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
             added = file.read(_MOST_BYTES)
@@ -46,9 +49,11 @@ class _File:
         *lines, self.rest = (self.rest + added.decode(errors="replace")).split("\n")
         for line in lines:
             mark = _MARK.match(line)
-            if mark is None:
+            if mark is None and self.job == job_id:
                 yield f"({self.name} pid={self.pid}) {line}" if self.name else f"(pid={self.pid}) {line}"
-            elif mark["kind"] != "job_id":
+            elif mark is not None and mark["kind"] == "job_id":
+                self.job = mark["value"]
+            elif mark is not None:
                 self.name = mark["value"]
 
 
@@ -85,14 +90,15 @@ class WorkerOutput:
             return
         for name in names:
             match = _FILE.match(name)
-            if match is not None and match["job"] == self._job_id and name not in self._files:
-                self._files[name] = _File(self._logs / name, match["pid"], match["stream"])
+            if match is None or name in self._files or match["job"] not in (self._job_id, _ANY_JOB):
+                continue
+            self._files[name] = _File(self._logs / name, match["pid"], match["stream"], match["job"])
         for file in self._files.values():
             self._print(file, sys.stdout if file.stream == "out" else sys.stderr)
 
     def _print(self, file: _File, stream: TextIO) -> None:
         try:
-            lines = list(file.new_lines())
+            lines = list(file.new_lines(self._job_id))
         except OSError:
             return
         if lines:
