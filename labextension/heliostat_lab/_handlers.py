@@ -53,7 +53,11 @@ class _Handler(APIHandler):
         self._answer(ErrorBody(error=name, message=error.message, action=error.action, fields=error.fields))
 
     async def _manifests(self) -> dict[str, Manifest]:
-        found = await asyncio.to_thread(list_manifests)
+        try:
+            found = await asyncio.to_thread(list_manifests)
+        except HeliostatError:
+            # Where nothing can be written there is no runtime either.
+            found = []
         ours = set(self.kernel_manager.list_kernel_ids())
         # Oldest first: where a kernel was restarted, the newest runtime counts.
         return {m.owner.kernel_id: m for m in found if m.owner.kernel_id in ours}

@@ -108,6 +108,8 @@ export interface Manifest {
   directory: string;
   provider: Provider;
   created_at: number;
+  /** Where the pids mean something: host, boot and pid namespace. */
+  machine: string;
 }
 
 /** One Ray node of a runtime. */
@@ -203,8 +205,6 @@ export interface ResizePlan {
 export interface ResizeRequest {
   target: ResizeTarget;
   rollback_after_seconds?: number;
-  /** Enough nodes to call it reached; the rest keeps growing in the background. */
-  minimum_nodes?: number | null;
   /** Shrink at once, ending what is in the way, instead of draining. */
   force?: boolean;
 }
@@ -234,6 +234,8 @@ export interface Resources {
 export interface RestartRequest {
   /** Sizes to boot with; what is `null` stays as it was. */
   target?: ResizeTarget;
+  /** Say whether it could be done, and do nothing. */
+  check_only?: boolean;
 }
 
 /**
@@ -361,7 +363,7 @@ export const SCHEMAS: Record<keyof IMessages, object> = {
   HostUse: {"type": "object", "properties": {"cpu_percent": {"type": "number"}, "cpus": {"type": "number"}, "memory_used_bytes": {"type": "integer"}, "memory_limit_bytes": {"type": "integer"}, "shm_used_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "shm_limit_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "disk_used_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "disk_limit_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}}, "required": ["cpu_percent", "cpus", "memory_used_bytes", "memory_limit_bytes", "shm_used_bytes", "shm_limit_bytes", "disk_used_bytes", "disk_limit_bytes"]},
   Limits: {"type": "object", "properties": {"cpus": {"type": "integer"}, "gpus": {"type": "integer"}, "memory_bytes": {"type": "integer"}, "object_store_bytes": {"type": "integer"}, "nodes": {"type": "integer"}}, "required": ["cpus", "gpus", "memory_bytes", "object_store_bytes", "nodes"]},
   Losses: {"type": "object", "properties": {"actors": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "running_tasks": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "object_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}}, "required": []},
-  Manifest: {"type": "object", "properties": {"runtime_id": {"type": "string"}, "version": {"type": "integer"}, "owner": {"$ref": "#/$defs/Owner"}, "supervisor": {"$ref": "#/$defs/Owner"}, "socket": {"type": "string"}, "directory": {"type": "string"}, "provider": {"$ref": "#/$defs/Provider"}, "created_at": {"type": "number"}}, "required": ["runtime_id", "version", "owner", "supervisor", "socket", "directory", "provider", "created_at"]},
+  Manifest: {"type": "object", "properties": {"runtime_id": {"type": "string"}, "version": {"type": "integer"}, "owner": {"$ref": "#/$defs/Owner"}, "supervisor": {"$ref": "#/$defs/Owner"}, "socket": {"type": "string"}, "directory": {"type": "string"}, "provider": {"$ref": "#/$defs/Provider"}, "created_at": {"type": "number"}, "machine": {"type": "string"}}, "required": ["runtime_id", "version", "owner", "supervisor", "socket", "directory", "provider", "created_at", "machine"]},
   Node: {"type": "object", "properties": {"node_id": {"type": "string"}, "name": {"type": "string"}, "head": {"type": "boolean"}, "state": {"type": "string"}, "address": {"type": "string"}, "cpus": {"type": "number"}, "gpus": {"type": "number"}, "memory_bytes": {"type": "integer"}, "object_store_bytes": {"type": "integer"}, "cpus_used": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "gpus_used": {"anyOf": [{"type": "number"}, {"type": "null"}]}}, "required": ["node_id", "name", "head", "state", "address", "cpus", "gpus", "memory_bytes", "object_store_bytes"]},
   Owner: {"type": "object", "properties": {"pid": {"type": "integer"}, "started_at": {"type": "number"}, "kernel_id": {"anyOf": [{"type": "string"}, {"type": "null"}]}}, "required": ["pid", "started_at"]},
   ProcessUse: {"type": "object", "properties": {"pid": {"type": "integer"}, "name": {"type": "string"}, "role": {"type": "string"}, "cpu_seconds": {"type": "number"}, "cpu_percent": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "memory_bytes": {"type": "integer"}}, "required": ["pid", "name", "role", "cpu_seconds", "cpu_percent", "memory_bytes"]},
@@ -370,11 +372,11 @@ export const SCHEMAS: Record<keyof IMessages, object> = {
   ResizeChange: {"type": "object", "properties": {"kind": {"type": "string"}, "amount": {"type": "number"}, "node": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "text": {"type": "string"}}, "required": ["kind", "amount", "node", "text"]},
   ResizeOperation: {"type": "object", "properties": {"operation_id": {"type": "string"}, "state": {"$ref": "#/$defs/ResizeState"}, "plan": {"$ref": "#/$defs/ResizePlan"}, "started_at": {"type": "number"}, "ended_at": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "current": {"$ref": "#/$defs/Resources"}, "waiting_for": {"type": "array", "items": {"type": "string"}}, "message": {"type": "string"}}, "required": ["operation_id", "state", "plan", "started_at", "ended_at", "current", "waiting_for", "message"]},
   ResizePlan: {"type": "object", "properties": {"current": {"$ref": "#/$defs/Resources"}, "target": {"$ref": "#/$defs/Resources"}, "changes": {"type": "array", "items": {"$ref": "#/$defs/ResizeChange"}}, "losses": {"$ref": "#/$defs/Losses"}, "waits_for": {"type": "array", "items": {"type": "string"}}, "warnings": {"type": "array", "items": {"type": "string"}}, "estimated_seconds": {"type": "number"}, "command": {"type": "string"}}, "required": ["current", "target", "changes", "losses", "waits_for", "warnings", "estimated_seconds", "command"]},
-  ResizeRequest: {"type": "object", "properties": {"target": {"$ref": "#/$defs/ResizeTarget"}, "rollback_after_seconds": {"type": "number"}, "minimum_nodes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "force": {"type": "boolean"}}, "required": ["target"]},
+  ResizeRequest: {"type": "object", "properties": {"target": {"$ref": "#/$defs/ResizeTarget"}, "rollback_after_seconds": {"type": "number"}, "force": {"type": "boolean"}}, "required": ["target"]},
   ResizeState: {"enum": ["cancelled", "done", "failed", "rolled_back", "running", "waiting"]},
   ResizeTarget: {"type": "object", "properties": {"cpus": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "gpus": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "memory_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "object_store_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "nodes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}}, "required": []},
   Resources: {"type": "object", "properties": {"cpus": {"type": "number"}, "gpus": {"type": "number"}, "memory_bytes": {"type": "integer"}, "object_store_bytes": {"type": "integer"}, "nodes": {"type": "integer"}}, "required": ["cpus", "gpus", "memory_bytes", "object_store_bytes", "nodes"]},
-  RestartRequest: {"type": "object", "properties": {"target": {"$ref": "#/$defs/ResizeTarget"}}, "required": []},
+  RestartRequest: {"type": "object", "properties": {"target": {"$ref": "#/$defs/ResizeTarget"}, "check_only": {"type": "boolean"}}, "required": []},
   RuntimeState: {"enum": ["degraded", "failed", "ready", "resizing", "starting", "stopped", "stopping"]},
   RuntimeStatus: {"type": "object", "properties": {"runtime_id": {"type": "string"}, "version": {"type": "integer"}, "state": {"$ref": "#/$defs/RuntimeState"}, "reason": {"type": "string"}, "since": {"type": "number"}, "started_at": {"type": "number"}, "provider": {"$ref": "#/$defs/Provider"}, "boot_mode": {"anyOf": [{"$ref": "#/$defs/BootMode"}, {"type": "null"}]}, "owner": {"$ref": "#/$defs/Owner"}, "supervisor_pid": {"type": "integer"}, "steps": {"type": "array", "items": {"$ref": "#/$defs/Step"}}, "transitions": {"type": "array", "items": {"$ref": "#/$defs/Transition"}}, "address": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "token_path": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "session_dir": {"type": "string"}, "log_dir": {"type": "string"}, "resources": {"anyOf": [{"$ref": "#/$defs/Resources"}, {"type": "null"}]}, "limits": {"anyOf": [{"$ref": "#/$defs/Limits"}, {"type": "null"}]}, "failure": {"anyOf": [{"$ref": "#/$defs/Failure"}, {"type": "null"}]}, "resize": {"anyOf": [{"$ref": "#/$defs/ResizeOperation"}, {"type": "null"}]}}, "required": ["runtime_id", "version", "state", "reason", "since", "started_at", "provider", "boot_mode", "owner", "supervisor_pid", "steps", "transitions", "address", "token_path", "session_dir", "log_dir", "resources", "limits", "failure", "resize"]},
   RuntimeView: {"type": "object", "properties": {"at": {"type": "number"}, "status": {"$ref": "#/$defs/RuntimeStatus"}, "sample": {"anyOf": [{"$ref": "#/$defs/Sample"}, {"type": "null"}]}}, "required": ["at", "status", "sample"]},

@@ -70,6 +70,10 @@ class SupervisorClient:
         content = self._call("POST", "/runtime/restart", RestartRequest(target=target), timeout=180.0)
         return decode(content, type=RuntimeStatus)
 
+    def check_restart(self, target: ResizeTarget) -> None:
+        """Say whether ``restart`` could be done. Raises ResizeError, BootError."""
+        self._call("POST", "/runtime/restart", RestartRequest(target=target, check_only=True))
+
     def nodes(self) -> list[Node]:
         """Return the nodes, head first."""
         return decode(self._call("GET", "/nodes"), type=list[Node])

@@ -57,7 +57,7 @@ class Runtime:
         self._config, self._process = launched.config, launched.process
         self._watcher = Watcher(launched.config, launched.process)
         self._client = self._watcher.client
-        self._events: queue.SimpleQueue[CellEvent] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[CellEvent | None] = queue.SimpleQueue()
         self._recorder: threading.Thread | None = None
         self._watcher.start()
 
@@ -70,6 +70,11 @@ class Runtime:
     def alive(self) -> bool:
         """Whether the supervisor is there, in whatever state the runtime is."""
         return self._watcher.lost is None and self._process.poll() is None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the runtime has failed, by what is known here; the supervisor may still live."""
+        return self._watcher.is_dead()
 
     def status(self) -> RuntimeStatus:
         """What the runtime is doing now; one round trip to the supervisor.
@@ -178,7 +183,6 @@ class Runtime:
         request = ResizeRequest(
             target=target or make_target(cpus=cpus, gpus=gpus, memory=memory, nodes=nodes),
             rollback_after_seconds=float(rollback_after_seconds),
-            minimum_nodes=minimum_nodes,
             force=force,
         )
         operation = self._client.resize(request)
@@ -200,19 +204,16 @@ class Runtime:
         BootError
             It did not come up again.
         """
-        from heliostat._cluster import driver
-
-        driver.disconnect()
-        restarted = self._client.restart(target if target is not None else ResizeTarget())
+        wanted = target if target is not None else ResizeTarget()
+        self._client.check_restart(wanted)
+        self._watcher.disconnect()
+        restarted = self._client.restart(wanted)
         self._watcher.wait(60.0, since=restarted.version)
 
     def stop(self) -> None:
         """Take the runtime down; returns when its processes are gone."""
-        from heliostat._cluster import driver
-
         self._watcher.expect_end()
-        with contextlib.suppress(RuntimeUnavailableError):
-            driver.disconnect()
+        self._events.put(None)
         with contextlib.suppress(HeliostatError):
             self._client.stop()
         try:
@@ -220,6 +221,7 @@ class Runtime:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+            self._watcher.clean_up()
 
     def log_tail(self, lines: int = 50) -> list[str]:
         """Last lines of the supervisor's log; empty when it was cleaned up."""
@@ -247,13 +249,13 @@ class Runtime:
 
         Call between cells, from the main thread. Takes 5 s then, and nothing otherwise.
         """
-        from heliostat._cluster import driver
-
-        if self._watcher.is_dead() and driver.is_connected():
+        if self._watcher.is_dead():
             with contextlib.suppress(RuntimeUnavailableError):
-                driver.disconnect()
+                self._watcher.let_go()
 
     def _record(self, cell_id: str, phase: str) -> None:
+        if not self.alive:
+            return
         if self._recorder is None:
             self._recorder = threading.Thread(target=self._send_events, name="heliostat-cells", daemon=True)
             self._recorder.start()
@@ -262,6 +264,8 @@ class Runtime:
     def _send_events(self) -> None:
         while self.alive:
             event = self._events.get()
+            if event is None:
+                return
             # Accounts are a nicety: whatever goes wrong here must not show up in a cell.
             with contextlib.suppress(Exception):
                 self._client.note_cell(event)
@@ -347,8 +351,11 @@ def init(
 
         parse_address(chosen)
     with _lock:
-        if _current is None or not _current.alive:
-            _current = Runtime(launch(target, chosen))
+        if _current is not None and (not _current.alive or _current.failed):
+            _current.stop()
+            _current = None
+        if _current is None:
+            _current = _launched(target, chosen)
         elif address is not None or target != ResizeTarget():
             message = "The runtime is there already and keeps its size: resize() or restart() change it."
             warnings.warn(message, stacklevel=2)
@@ -356,6 +363,25 @@ def init(
     if wait:
         runtime.wait()
     return runtime
+
+
+def _launched(target: ResizeTarget, address: str | None) -> Runtime:
+    launched = launch(target, address)
+    try:
+        return Runtime(launched)
+    except BaseException:
+        # Interrupted in between: nobody would have a handle on it.
+        launched.process.terminate()
+        raise
+
+
+def _forget_after_fork() -> None:
+    """A forked child owns no runtime: its parent does."""
+    global _current, _lock
+    _current, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 def current() -> Runtime | None:

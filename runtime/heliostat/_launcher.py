@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from heliostat import _owner
 from heliostat._messages import Owner, ResizeTarget
 from heliostat._paths import base_directory, manifest_directory, write_private
 from heliostat._supervisor.config import LOG, TOKEN, SupervisorConfig
-from heliostat._supervisor.processes import Identity
+from heliostat._supervisor.processes import Identity, machine_id
 from heliostat.exceptions import BootError
 
 
@@ -41,6 +42,7 @@ def launch(target: ResizeTarget, address: str | None) -> Launched:
     if me is None:
         message = "This process cannot be found in the process table."
         raise BootError(message)
+    directory: Path | None = None
     try:
         directory = Path(tempfile.mkdtemp(prefix="", dir=base))
         write_private(directory / TOKEN, secrets.token_hex(32).encode())
@@ -48,6 +50,7 @@ def launch(target: ResizeTarget, address: str | None) -> Launched:
         config = SupervisorConfig(
             runtime_id=secrets.token_hex(4),
             directory=str(directory),
+            machine=machine_id(),
             owner=Owner(pid=me.pid, started_at=me.started_at, kernel_id=_owner.kernel_id),
             target=target,
             address=address,
@@ -56,6 +59,8 @@ def launch(target: ResizeTarget, address: str | None) -> Launched:
         config.write()
         return Launched(config, _spawn(directory))
     except OSError as error:
+        if directory is not None:
+            shutil.rmtree(directory, ignore_errors=True)
         message = f"The runtime's supervisor could not be started in {base}: {error.strerror or error}."
         raise BootError(message, "Check that the disk is not full; heliostat doctor tells more.") from error
 
@@ -67,7 +72,8 @@ def _foreign_token(base: Path) -> str | None:
 
 
 def _spawn(directory: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-Xfrozen_modules=on", "-m", "heliostat._supervisor", str(directory)]
+    # -P: the working directory is "/", which must not lead the module path.
+    command = [sys.executable, "-P", "-Xfrozen_modules=on", "-m", "heliostat._supervisor", str(directory)]
     descriptor = os.open(directory / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         # A session of its own: an interrupt or a kernel's clean-up of its process group is not for it.
@@ -89,6 +95,6 @@ def _environment() -> dict[str, str]:
     environment = dict(os.environ)
     for name in ("JPY_PARENT_PID", "PYTHONSTARTUP", "MPLBACKEND"):
         environment.pop(name, None)
-    # Workers must find the user's modules as the owner does, though the supervisor runs in "/".
+    # What workers print shall be there when it is printed.
     environment.setdefault("PYTHONUNBUFFERED", "1")
     return environment

@@ -209,8 +209,6 @@ class ResizeRequest(Message, frozen=True, kw_only=True):
 
     target: ResizeTarget
     rollback_after_seconds: float = 720.0
-    minimum_nodes: int | None = None
-    """Enough nodes to call it reached; the rest keeps growing in the background."""
     force: bool = False
     """Shrink at once, ending what is in the way, instead of draining."""
 
@@ -233,6 +231,8 @@ class RestartRequest(Message, frozen=True, kw_only=True):
 
     target: ResizeTarget = ResizeTarget()
     """Sizes to boot with; what is ``None`` stays as it was."""
+    check_only: bool = False
+    """Say whether it could be done, and do nothing."""
 
 
 class RuntimeStatus(Message, frozen=True, kw_only=True):
@@ -379,6 +379,8 @@ class Manifest(Message, frozen=True, kw_only=True):
     directory: str
     provider: Provider
     created_at: float
+    machine: str
+    """Where the pids mean something: host, boot and pid namespace."""
 
 
 class ErrorBody(Message, frozen=True, kw_only=True):

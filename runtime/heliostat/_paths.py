@@ -15,11 +15,11 @@ from pathlib import Path
 
 from heliostat.exceptions import ConfigurationError
 
-LONGEST_BASE = 40
-"""Bytes that the base directory may have; Ray's socket names take the rest."""
+LONGEST_ROOT = 20
+"""Bytes that the directory above ours may have; the names of Ray's sockets take the rest of 108."""
 
 
-def base_directory() -> Path:
+def base_directory(*, make: bool = True) -> Path:
     """Return the private directory of this user's runtimes, made if it is missing.
 
     Raises
@@ -28,12 +28,14 @@ def base_directory() -> Path:
         It cannot be made, or it belongs to somebody else.
     """
     chosen = os.environ.get("HELIOSTAT_TMPDIR") or tempfile.gettempdir()
-    if len(os.fsencode(chosen)) > LONGEST_BASE - 20:
+    if len(os.fsencode(chosen)) > LONGEST_ROOT:
         if os.environ.get("HELIOSTAT_TMPDIR"):
             message = f"HELIOSTAT_TMPDIR is too long for Unix sockets: {chosen}."
-            raise ConfigurationError(message, f"Use a path of at most {LONGEST_BASE - 20} bytes.")
+            raise ConfigurationError(message, f"Use a path of at most {LONGEST_ROOT} bytes.")
         chosen = "/tmp"  # noqa: S108 - made private below
-    path = Path(chosen) / f"heliostat-{os.getuid()}"
+    path = Path(chosen).absolute() / f"heliostat-{os.getuid()}"
+    if not make:
+        return path
     try:
         path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:

@@ -14,18 +14,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heliostat._client import SupervisorClient
-from heliostat._cluster.early_calls import EarlyCalls
-from heliostat._cluster.worker_output import WorkerOutput
-from heliostat._messages import Failure, Provider, RuntimeState, RuntimeStatus
+from heliostat._connection import Connection
+from heliostat._messages import Failure, RuntimeState, RuntimeStatus
 from heliostat._supervisor.config import LOG, SOCKET, SupervisorConfig
-from heliostat.exceptions import BootError, HeliostatError, RuntimeLostError, error_from_body
+from heliostat.exceptions import (
+    BootError,
+    HeliostatError,
+    RuntimeLostError,
+    RuntimeUnavailableError,
+    error_from_body,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LONG_POLL_SECONDS = 30.0
 _START_POLL_SECONDS = 0.01
-_SECONDS_TO_LISTEN = 60.0
+_RETRY_SECONDS = 1.0
 
 
 class Watcher:
@@ -37,19 +42,17 @@ class Watcher:
         self._changed = threading.Condition()
         self._latest: RuntimeStatus | None = None
         self._lost: HeliostatError | None = None
-        self._connected: tuple[str, float] | None = None
         self._stopping = False
-        self._output: WorkerOutput | None = None
         self._unsaid: HeliostatError | None = None
-        self._early_calls = EarlyCalls(self._wait_for_init)
+        self._refused: tuple[int, HeliostatError] | None = None
+        self._connection = Connection(
+            self._token(), local=config.address is None, wait_for_address=self._wait_for_address
+        )
         self._thread = threading.Thread(target=self._run, name="heliostat-watch", daemon=True)
 
     def start(self) -> None:
         """Begin to follow. Early Ray calls wait from here on."""
-        from heliostat._cluster import driver
-
-        driver.prepare(self._token(), local=self._config.address is None)
-        self._early_calls.hold()
+        self._connection.prepare()
         self._thread.start()
 
     def latest(self) -> RuntimeStatus | None:
@@ -59,7 +62,7 @@ class Watcher:
     def is_connected(self) -> bool:
         """Whether this process is a driver of the runtime as it is now."""
         latest = self._latest
-        return latest is not None and latest.state.usable and self._connected == _boot_of(latest)
+        return latest is not None and latest.state.usable and self._connection.is_to(latest)
 
     def is_dead(self) -> bool:
         """Whether the cluster that this process was connected to has failed."""
@@ -83,6 +86,8 @@ class Watcher:
                 status = self._latest
                 if self._lost is not None:
                     raise self._lost
+                if self._refused is not None and self._refused[0] >= since:
+                    raise self._refused[1]
                 done = status is not None and status.version >= since and self.is_connected()
                 if not done and (status is None or status.version <= shown):
                     remaining = None if deadline is None else deadline - time.monotonic()
@@ -107,9 +112,24 @@ class Watcher:
         return unsaid
 
     def expect_end(self) -> None:
-        """The end of the supervisor that comes now was asked for."""
+        """The end of the supervisor that comes now was asked for; let go of Ray."""
         self._stopping = True
-        self._stop_output()
+        self._connection.close()
+
+    def disconnect(self) -> None:
+        """Let go of Ray until the next boot. Raises RuntimeUnavailableError."""
+        self._connection.disconnect()
+
+    def let_go(self) -> None:
+        """Let go of a Ray that is dead: for good where the supervisor is gone too."""
+        if self._lost is not None:
+            self._connection.close()
+        else:
+            self._connection.disconnect()
+
+    def clean_up(self) -> None:
+        """Remove what a supervisor that had to be killed left behind."""
+        _clean_up(self._config.runtime_id)
 
     def _run(self) -> None:
         from heliostat._cluster.fast_import import import_ray
@@ -120,79 +140,74 @@ class Watcher:
             self._next_status()
             import_ray()
             self._follow(until_connected=True)
-            self._early_calls.release()
+            self._connection.release_early_calls()
             while self._lost is None:
                 self._follow(until_connected=False)
         except HeliostatError as error:
             self._lose(error)
         except Exception as error:
-            message = f"This process could not connect to its runtime: {error}."
-            lost = RuntimeLostError(message, "Try %runtime restart; %runtime log tells more.")
+            message = f"The runtime cannot be followed any more: {error}."
+            lost = RuntimeLostError(message, "%runtime log tells more.")
             lost.__cause__ = error
             self._lose(lost)
         finally:
-            self._early_calls.release()
+            self._connection.release_early_calls()
 
     def _token(self) -> Path | None:
         if self._config.address is None:
             return self._config.path / "token"
         return None if self._config.token_path is None else Path(self._config.token_path)
 
-    def _wait_for_init(self) -> bool:
-        """For ``ray.init()``: whether there is a runtime to use, once it is up."""
+    def _wait_for_address(self) -> str | None:
+        """For ``ray.init()``: where the runtime is, once it is up; ``None`` if there is none."""
         if self._lost is not None or self._stopping:
-            return False
+            return None
         try:
-            self.wait()
+            return self.wait().address
         except HeliostatError:
-            return False
-        return True
+            return None
 
     def _follow(self, *, until_connected: bool) -> None:
         """Take in one change after the other; connect to each new boot."""
         while True:
             status = self._next_status()
-            if status.state.usable and self._connected != _boot_of(status):
+            if status.state.usable and not self._connection.is_to(status):
                 self._connect(status)
             with self._changed:
                 before, self._latest = self._latest, status
                 if status.state is RuntimeState.FAILED and (before is None or before.failure is None):
                     self._note_failure(status, was_up=before is not None and before.address is not None)
                 self._changed.notify_all()
-            if until_connected and (self.is_connected() or status.state is RuntimeState.FAILED):
+            settled = self.is_connected() or self._refused or status.state is RuntimeState.FAILED
+            if until_connected and settled:
                 return
 
     def _next_status(self) -> RuntimeStatus:
-        deadline = time.monotonic() + _SECONDS_TO_LISTEN
         while True:
             try:
                 if self._latest is None:
                     return self.client.status()
                 return self.client.status(after=self._latest.version, wait=_LONG_POLL_SECONDS)
             except RuntimeLostError:
-                starting = self._latest is None and time.monotonic() < deadline
-                if not starting or self._process.poll() is not None:
+                if self._process.poll() is not None:
                     raise self._end() from None
-            time.sleep(_START_POLL_SECONDS)
+            # It is on its way up, or busy, or we are out of descriptors: as long as it lives, ask on.
+            time.sleep(_START_POLL_SECONDS if self._latest is None else _RETRY_SECONDS)
 
     def _connect(self, status: RuntimeStatus) -> None:
-        from heliostat._cluster import driver
-
-        if status.address is None:
+        try:
+            other = self._connection.connect(status)
+        except Exception as error:
+            message = f"This process could not connect to its runtime: {error}."
+            refused = RuntimeLostError(message, "Try %runtime restart; %runtime log tells more.")
+            refused.__cause__ = error
+            self._refused = (status.version, refused)
+            self._tell(refused)
             return
-        self._stop_output()
-        driver.disconnect()
-        local = status.provider is Provider.LOCAL
-        job_id = driver.connect(status.address, show_output=not local)
-        self._connected = _boot_of(status)
-        if local:
-            self._output = WorkerOutput(Path(status.log_dir), job_id)
-            self._output.start()
-
-    def _stop_output(self) -> None:
-        output, self._output = self._output, None
-        if output is not None:
-            output.stop()
+        self._refused = None
+        if other is not None:
+            message = f"Ray in this process stays connected to {other}, not to the runtime."
+            self._tell(RuntimeUnavailableError(message, "ray.shutdown() and ray.init() change that."))
 
     def _note_failure(self, status: RuntimeStatus, *, was_up: bool) -> None:
         failure = status.failure
@@ -218,6 +233,9 @@ class Watcher:
             self._process.wait(5.0)
         if self._stopping:
             message = "The runtime was stopped."
+            return RuntimeLostError(message, "Start a new one with %runtime start.")
+        if self._latest is not None and self._latest.state in (RuntimeState.STOPPING, RuntimeState.STOPPED):
+            message = f"The runtime was stopped: {self._latest.reason}."
             return RuntimeLostError(message, "Start a new one with %runtime start.")
         tail = _tail(self._config.path / LOG)
         _clean_up(self._config.runtime_id)
@@ -245,10 +263,6 @@ def _error_of(failure: Failure) -> HeliostatError:
     return error_from_body(failure.error, failure.what, failure.action, {"log_tail": failure.log_tail})
 
 
-def _boot_of(status: RuntimeStatus) -> tuple[str, float] | None:
-    return None if status.address is None else (status.address, status.started_at)
-
-
 def _tail(path: Path, lines: int = 20) -> list[str]:
     try:
         return path.read_text(errors="replace").splitlines()[-lines:]
@@ -257,9 +271,9 @@ def _tail(path: Path, lines: int = 20) -> list[str]:
 
 
 def _clean_up(runtime_id: str) -> None:
-    from heliostat._supervisor.manifest import all_manifests, is_live
+    from heliostat._supervisor.manifest import dead_manifests
     from heliostat._supervisor.reaper import reap_one
 
-    for manifest in all_manifests():
-        if manifest.runtime_id == runtime_id and not is_live(manifest):
+    for manifest in dead_manifests():
+        if manifest.runtime_id == runtime_id:
             reap_one(manifest)

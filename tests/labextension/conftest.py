@@ -16,6 +16,7 @@ from tornado.netutil import bind_unix_socket
 from tornado.web import Application, RequestHandler
 
 from heliostat._messages import Manifest, Owner, Provider
+from heliostat._supervisor.processes import machine_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,6 +97,7 @@ class Manifests:
 
         owner = Owner(pid=os.getpid(), started_at=self._started_at, kernel_id=kernel_id)
         manifest = Manifest(
+            machine=machine_id(),
             runtime_id=runtime_id,
             version=1,
             owner=owner,

@@ -121,7 +121,6 @@ def test_a_cell_told_over_http_has_an_account(owner: Owner) -> None:
         ("/resize", b'{"target": {"cpus": 1}, "rollback_after_seconds": 1e999}', "out of range"),
         ("/resize", {"target": {"cpus": 1}, "rollback_after_seconds": -1}, "not a time to wait"),
         ("/resize", {"target": {"cpus": 1}, "rollback_after_seconds": 0}, "not a time to wait"),
-        ("/resize", {"target": {"cpus": 1}, "minimum_nodes": 0}, "at least one node"),
         ("/resize/plan", {"cpus": 4096}, "CPUs were asked for"),
         ("/runtime/restart", {"target": {"cpus": 4096}}, "CPUs were asked for"),
         ("/runtime/restart", {"targets": {}}, "unknown field"),

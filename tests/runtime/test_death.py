@@ -155,10 +155,11 @@ def test_a_forged_manifest_removes_nothing_outside(start_owner: StartOwner, tmp_
     owner = start_owner("none")
     owner.run("import msgspec; from heliostat._messages import *")
     owner.run("from heliostat._paths import manifest_directory, write_private")
+    owner.run("from heliostat._supervisor.processes import machine_id")
     owner.run(
         "dead = Owner(pid=1, started_at=1.0)\n"
-        f"forged = Manifest(runtime_id='forged', version=1, owner=dead, supervisor=dead, socket='', "
-        f"directory={str(precious)!r}, provider=Provider.LOCAL, created_at=0.0)\n"
+        "forged = Manifest(runtime_id='forged', version=1, owner=dead, supervisor=dead, socket='', "
+        f"machine=machine_id(), directory={str(precious)!r}, provider=Provider.LOCAL, created_at=0.0)\n"
         "write_private(manifest_directory() / 'forged.json', msgspec.json.encode(forged))"
     )
     owner.run("from heliostat._supervisor.reaper import reap; reap()")

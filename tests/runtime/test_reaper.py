@@ -18,7 +18,7 @@ from heliostat._messages import Manifest, Owner, Provider, ResizeTarget
 from heliostat._paths import base_directory, manifest_directory, write_private
 from heliostat._supervisor.config import SupervisorConfig
 from heliostat._supervisor.manifest import list_manifests, read_manifest, write_manifest
-from heliostat._supervisor.processes import MARK, Identity
+from heliostat._supervisor.processes import MARK, Identity, machine_id
 from heliostat._supervisor.reaper import reap
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def _manifest(runtime_id: str, directory: Path, **changes: Any) -> Manifest:
     manifest = Manifest(
+        machine=machine_id(),
         runtime_id=runtime_id,
         version=1,
         owner=_DEAD,
@@ -146,7 +147,11 @@ def test_a_supervisor_that_never_started_leaves_nothing(base: Path) -> None:
     for name, owner in owners.items():
         (base / name).mkdir()
         SupervisorConfig(
-            runtime_id=name, directory=str(base / name), owner=owner, target=ResizeTarget()
+            machine=machine_id(),
+            runtime_id=name,
+            directory=str(base / name),
+            owner=owner,
+            target=ResizeTarget(),
         ).write()
     began = time.monotonic()
     assert reap() == [f"Removed {base / 'gone'}, whose runtime never started."]

@@ -16,12 +16,34 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_former: dict[str, str | None] = {}
+"""What the variables that we set were before; ``None`` for one that was not set."""
+
+
 def prepare(token_path: Path | None, *, local: bool) -> None:
     """Set what Ray reads from the environment. Call before anything imports Ray."""
+    restore()
+    _former.update({name: os.environ.get(name) for name in environment.NAMES})
     if local and token_path is not None:
         environment.apply(environment.local_environment(token_path), os.environ)
     else:
         environment.enter_attached(token_path, os.environ)
+    _apply_settings(local=local)
+
+
+def restore() -> None:
+    """Put the environment back as it was, so that Ray can be used without a runtime."""
+    if not _former:
+        return
+    for name, value in _former.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    _former.clear()
+    _apply_settings(local=False)
+
+
+def _apply_settings(*, local: bool) -> None:
     constants = sys.modules.get("ray._private.ray_constants")
     if constants is not None:
         constants.ENABLE_RAY_CLUSTER = not local  # type: ignore[attr-defined]
@@ -37,11 +59,10 @@ def _read_settings_anew() -> None:
         AuthenticationTokenLoader.instance().reset_cache()
 
 
-def connect(address: str, *, show_output: bool) -> str:
-    """Become a driver of the cluster at ``address`` and return the id of our job.
+def connect(address: str, *, show_output: bool) -> None:
+    """Become a driver of the cluster at ``address``. Takes 30 ms once Ray is imported.
 
-    Takes 30 ms once Ray is imported. ``show_output`` has Ray's log monitor, where the cluster
-    runs one, send here what tasks print.
+    ``show_output`` has Ray's log monitor, where the cluster runs one, send here what tasks print.
     """
     ray = import_ray()
     # Ray warns that it sets no signal handlers off the main thread; the kernel has its own.
@@ -54,11 +75,26 @@ def connect(address: str, *, show_output: bool) -> str:
     )
     # Scripts that the user starts from a cell join the same runtime.
     os.environ["RAY_ADDRESS"] = address
+
+
+def connected_to() -> str | None:
+    """Address of the cluster that this process is a driver of. Does not import Ray."""
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return None
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def job_id() -> str | None:
+    """Id of this driver's job; ``None`` while it is not connected."""
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return None
     return str(ray.get_runtime_context().get_job_id())
 
 
-def disconnect() -> None:
-    """Let go of the cluster, dead or alive; the process goes on.
+def disconnect(address: str | None) -> None:
+    """Let go of the cluster at ``address``, dead or alive; any other connection is left alone.
 
     Raises
     ------
@@ -66,7 +102,7 @@ def disconnect() -> None:
         Another thread waits in a Ray call. Shutting Ray down under it would crash the process.
     """
     ray = sys.modules.get("ray")
-    if ray is None or not ray.is_initialized():
+    if ray is None or address is None or connected_to() != address:
         return
     waiting = rescue.threads_in_ray()
     if waiting:
@@ -75,9 +111,3 @@ def disconnect() -> None:
     os.environ.pop("RAY_ADDRESS", None)
     with contextlib.suppress(Exception):
         ray.shutdown()
-
-
-def is_connected() -> bool:
-    """Whether this process is a driver now. Does not import Ray."""
-    ray = sys.modules.get("ray")
-    return bool(ray is not None and ray.is_initialized())

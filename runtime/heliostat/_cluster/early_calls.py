@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.abc
 import importlib.util
 import logging
-import os
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -22,17 +21,19 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _REAL = "_heliostat_real"
+_KEPT_FROM_THE_FIRST = {"namespace", "runtime_env"}
 _SIZES = ("num_cpus", "num_gpus", "object_store_memory", "resources")
 
 
 class EarlyCalls:
     """Holds early calls back from ``hold`` until ``release``.
 
-    ``wait_until_connected`` waits for the runtime and says whether there is one.
+    ``wait_for_address`` waits for the runtime and returns its address, or ``None`` if there is
+    none. ``after_init`` is called when the user's ``ray.init()`` has connected.
     """
 
-    def __init__(self, wait_until_connected: Callable[[], bool]) -> None:
-        self._wait_until_connected = wait_until_connected
+    def __init__(self, wait_for_address: Callable[[], str | None], after_init: Callable[[], None]) -> None:
+        self._wait_for_address, self._after_init = wait_for_address, after_init
         self._changing = threading.Lock()
         self._lock: threading.Lock | None = None
         self._released = False
@@ -54,7 +55,7 @@ class EarlyCalls:
                 self._lock = None
 
     def _take(self, ray: Any) -> None:
-        wrap_init(ray, self._wait_until_connected)
+        wrap_init(ray, self._wait_for_address, self._after_init)
         try:
             from ray._private.auto_init_hook import auto_init_lock
         except ImportError:
@@ -91,22 +92,28 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         return spec
 
 
-def wrap_init(ray: Any, wait_until_connected: Callable[[], bool]) -> None:
+def wrap_init(ray: Any, wait_for_address: Callable[[], str | None], after_init: Callable[[], None]) -> None:
     """Make ``ray.init()`` without an address wait for this runtime and return its context.
 
     Notebooks written for plain Ray begin with it. With the address of another cluster it does
-    what it always did, and so it does where ``wait_until_connected`` says that there is none.
+    what it always did, and so it does where there is no runtime.
     """
     real: Callable[..., Any] = real_init(ray)
 
     def init(address: str | None = None, *args: Any, **kwargs: Any) -> Any:
-        if address not in (None, "auto") or not wait_until_connected():
+        ours = wait_for_address() if address in (None, "auto") else None
+        if ours is None:
             return real(address, *args, **kwargs)
         ignored = [name for name in _SIZES if kwargs.pop(name, None) is not None]
         if ignored:
-            _log.warning("ray.init ignores %s: the runtime has its size, see %%resize", ", ".join(ignored))
+            _log.warning("ray.init ignores %s: the runtime has its size", ", ".join(ignored))
+        if ray.is_initialized() and kwargs.keys() & _KEPT_FROM_THE_FIRST:
+            given = ", ".join(sorted(kwargs.keys() & _KEPT_FROM_THE_FIRST))
+            _log.warning("ray.init ignores %s: Ray is connected already; ray.shutdown() first", given)
         kwargs["ignore_reinit_error"] = True
-        return real(os.environ.get("RAY_ADDRESS"), *args, **kwargs)
+        context = real(ours, *args, **kwargs)
+        after_init()
+        return context
 
     setattr(init, _REAL, real)
     init.__doc__ = real.__doc__

@@ -30,6 +30,10 @@ LOCAL: Mapping[str, str] = {
 """For processes of a cluster that we boot."""
 
 
+NAMES = (*QUIET, *LOCAL, "RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+"""Every variable that is set or dropped here."""
+
+
 def local_environment(token_path: Path) -> dict[str, str]:
     """Variables for the supervisor, its Ray processes, and drivers of a local runtime."""
     return {**QUIET, **LOCAL, "RAY_AUTH_TOKEN_PATH": str(token_path)}

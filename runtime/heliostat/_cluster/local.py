@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _log = logging.getLogger(__name__)
+_LOAD_SECONDS = 0.1
+"""How long to look which CPUs are busy."""
 NODE_MEMORY = 256 << 20
 """Bytes that a further node on this machine may promise to tasks; the head has the rest."""
 NODE_OBJECT_STORE = 100 << 20
@@ -73,7 +75,10 @@ class LocalCluster:
         found: dict[int, str] = {}
         if self._head is None:
             return found
-        nodes = [("head", self._head), *((f"node {key[:8]}", node) for key, node in self._nodes.items())]
+        nodes = [
+            ("head", self._head),
+            *((f"node {key[:8]}", node) for key, node in dict(self._nodes).items()),
+        ]
         for where, node in nodes:
             for kind, processes in node.all_processes.items():
                 name = "Ray's GCS server" if kind == "gcs_server" else f"Ray's {kind} of the {where}"
@@ -109,9 +114,9 @@ class LocalCluster:
 
     def forget_exited_nodes(self) -> list[str]:
         """Drop raylets that have exited; returns their node ids."""
-        gone = [key for key, node in self._nodes.items() if not node.live_processes()]
+        gone = [key for key, node in dict(self._nodes).items() if not node.live_processes()]
         for key in gone:
-            del self._nodes[key]
+            self._nodes.pop(key, None)
         return gone
 
     def set_head(self, totals: Mapping[str, float]) -> None:
@@ -132,7 +137,7 @@ class LocalCluster:
         usable = sorted(os.sched_getaffinity(0))
         chosen = set(usable)
         if cpus < len(usable):
-            load = psutil.cpu_percent(percpu=True)
+            load = psutil.cpu_percent(interval=_LOAD_SECONDS, percpu=True)
             chosen = set(sorted(usable, key=lambda c: load[c] if c < len(load) else 0.0)[: max(1, cpus)])
         for pid in self.daemons():
             _set_affinity(pid, chosen)

@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,17 +37,27 @@ class _File:
     stream: str
     job: str
     offset: int = 0
-    rest: str = ""
+    rest: bytes = b""
     name: str = ""
 
     def new_lines(self, job_id: str) -> Iterator[str]:
         """Read what this job added since the last time, whole lines only, marks taken out."""
+        if self.path.stat().st_size == self.offset:
+            return
         with self.path.open("rb") as file:
             file.seek(self.offset)
             added = file.read(_MOST_BYTES)
         self.offset += len(added)
-        *lines, self.rest = (self.rest + added.decode(errors="replace")).split("\n")
-        for line in lines:
+        *lines, self.rest = (self.rest + added).split(b"\n")
+        yield from self._shown(lines, job_id)
+
+    def last_line(self, job_id: str) -> Iterator[str]:
+        """Give up what was read and has no end of line yet."""
+        rest, self.rest = self.rest, b""
+        yield from self._shown([rest] if rest else [], job_id)
+
+    def _shown(self, lines: list[bytes], job_id: str) -> Iterator[str]:
+        for line in (raw.decode(errors="replace") for raw in lines):
             mark = _MARK.match(line)
             if mark is None and self.job == job_id:
                 yield f"({self.name} pid={self.pid}) {line}" if self.name else f"(pid={self.pid}) {line}"
@@ -61,7 +71,7 @@ class WorkerOutput:
     """Follows the output of one job's workers until it is stopped."""
 
     def __init__(self, logs: Path, job_id: str) -> None:
-        self._logs, self._job_id = logs, job_id
+        self._logs, self.job_id = logs, job_id
         self._files: dict[str, _File] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heliostat-output", daemon=True)
@@ -82,6 +92,8 @@ class WorkerOutput:
         while not self._stop.wait(_INTERVAL_SECONDS):
             self._round()
         self._round()
+        for file in self._files.values():
+            self._print(file.last_line(self.job_id), file.stream)
 
     def _round(self) -> None:
         try:
@@ -90,17 +102,19 @@ class WorkerOutput:
             return
         for name in names:
             match = _FILE.match(name)
-            if match is None or name in self._files or match["job"] not in (self._job_id, _ANY_JOB):
+            if match is None or name in self._files or match["job"] not in (self.job_id, _ANY_JOB):
                 continue
             self._files[name] = _File(self._logs / name, match["pid"], match["stream"], match["job"])
         for file in self._files.values():
-            self._print(file, sys.stdout if file.stream == "out" else sys.stderr)
+            self._print(file.new_lines(self.job_id), file.stream)
 
-    def _print(self, file: _File, stream: TextIO) -> None:
+    @staticmethod
+    def _print(lines: Iterator[str], stream: str) -> None:
         try:
-            lines = list(file.new_lines(self._job_id))
+            text = "".join(f"{line}\n" for line in lines)
         except OSError:
             return
-        if lines:
-            stream.write("\n".join(lines) + "\n")
-            stream.flush()
+        if text:
+            target = sys.stdout if stream == "out" else sys.stderr
+            target.write(text)
+            target.flush()

@@ -26,15 +26,21 @@ async def _serve(config: SupervisorConfig) -> None:
 
     supervisor = Supervisor(config)
     server = serve(routes(Operations(supervisor)), config.path / SOCKET)
+    failed = False
     try:
         await supervisor.run()
         # Whoever waits for the end of the runtime is answered before the socket closes.
         await asyncio.sleep(_FAREWELL_SECONDS)
+    except Exception:
+        # The log stays, so that the owner can say why.
+        failed = True
+        logging.getLogger(__name__).exception("the supervisor failed")
     finally:
         server.stop()
-        supervisor.forget()
+        if not failed:
+            supervisor.forget()
         # Not by way of the event loop, which would wait for Ray's thread, and that may wait long.
-        os._exit(0)
+        os._exit(1 if failed else 0)
 
 
 def main(directory: Path) -> None:

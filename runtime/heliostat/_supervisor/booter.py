@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heliostat._cluster.attached import AttachedCluster
+from heliostat._cluster.fast_import import import_ray
 from heliostat._cluster.local import LocalCluster, in_place, slim_boot
 from heliostat._messages import BootMode, ResizeOperation, RuntimeState
 from heliostat._supervisor import boot_policy
 from heliostat._supervisor.config import RAY
 from heliostat._supervisor.resizer import Resizer
+from heliostat.exceptions import BootError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +49,8 @@ class Booter:
 
     async def boot(self, target: ResizeTarget) -> Resizer | None:
         """Bring it up; returns what can resize it, or ``None`` where nothing may."""
+        # The slow part of all that follows, off the loop: it has others to answer meanwhile.
+        await self._supervisor.on_ray_thread(import_ray)
         plan = self.plan(target)
         if plan is None:
             await self._attach(str(self._supervisor.config.address))
@@ -59,6 +63,9 @@ class Booter:
         resizer = Resizer(cluster, plan.limits, supervisor.on_ray_thread, self._on_resize)
         await self._reach_size(cluster, resizer, plan)
         view = await supervisor.on_ray_thread(cluster.view)
+        if supervisor.board.status.failure is not None:
+            message = supervisor.board.status.failure.what
+            raise BootError(message, "Try again with %runtime restart.")
         supervisor.board.move(
             RuntimeState.READY,
             "; ".join(["the runtime is ready", *plan.notes]),

@@ -22,6 +22,7 @@ class SupervisorConfig(Message, frozen=True, kw_only=True):
 
     runtime_id: str
     directory: str
+    machine: str
     owner: Owner
     target: ResizeTarget
     address: str | None = None

@@ -9,7 +9,7 @@ import msgspec
 
 from heliostat._messages import Manifest
 from heliostat._paths import base_directory, manifest_directory, write_private
-from heliostat._supervisor.processes import Identity
+from heliostat._supervisor.processes import Identity, machine_id
 
 COPY = "manifest.json"
 """Name of the manifest's second copy, in the runtime's own directory."""
@@ -54,14 +54,32 @@ def read_manifest(path: Path) -> Manifest | None:
 
 def all_manifests() -> list[Manifest]:
     """Every readable manifest of this user, of living and of dead runtimes."""
-    paths = [*base_directory().glob(f"*/{COPY}"), *manifest_directory(make=False).glob("*.json")]
+    paths = [*base_directory(make=False).glob(f"*/{COPY}"), *manifest_directory(make=False).glob("*.json")]
     manifests = (read_manifest(path) for path in sorted(paths))
     return list({manifest.runtime_id: manifest for manifest in manifests if manifest is not None}.values())
 
 
+def is_elsewhere(machine: str) -> bool:
+    """Whether a runtime of ``machine`` may live where this process cannot see it.
+
+    Not so after a reboot of this very host: then whatever ran before is gone.
+    """
+    host, boot, _ = (*machine.split(" "), "", "", "")[:3]
+    here, this_boot, _ = (*machine_id().split(" "), "", "", "")[:3]
+    rebooted = host == here and boot != this_boot
+    return machine != machine_id() and not rebooted
+
+
 def is_live(manifest: Manifest) -> bool:
-    """Whether the supervisor that wrote the manifest still runs."""
+    """Whether the supervisor that wrote the manifest still runs, on this machine."""
+    if manifest.machine != machine_id():
+        return False
     return Identity(manifest.supervisor.pid, manifest.supervisor.started_at).alive()
+
+
+def dead_manifests() -> list[Manifest]:
+    """Return the manifests of runtimes that are certainly dead."""
+    return [m for m in all_manifests() if not is_elsewhere(m.machine) and not is_live(m)]
 
 
 def list_manifests() -> list[Manifest]:

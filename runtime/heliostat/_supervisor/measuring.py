@@ -50,7 +50,7 @@ class Measuring:
             self._ray = view.use() if view is not None else None
             try:
                 self.accounts.observe(self.sampler.sample(time.time()))
-            except OSError:
+            except Exception:
                 if not complained:
                     _log.exception("a sample could not be taken")
                 complained = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,20 @@ class Identity:
                 return
 
 
+def machine_id() -> str:
+    """Name the world in which a pid means something: host, its boot, and the pid namespace.
+
+    A shared home or ``/tmp`` shows runtimes of other hosts and containers, whose pids say nothing
+    here.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        boot, namespace = "", ""
+    return f"{socket.gethostname()} {boot} {namespace}"
+
+
 def own_age() -> float:
     """Seconds since this process was started, to 10 ms; 0 where that cannot be told."""
     try:
@@ -107,7 +122,9 @@ def collect_exited() -> dict[int, int]:
 def describe_exit(status: int) -> str:
     """Say how a process ended: ``was killed by SIGKILL``, ``exited with code 1``."""
     if os.WIFSIGNALED(status):
-        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
+        number = os.WTERMSIG(status)
+        known = number in {known.value for known in signal.Signals}
+        return f"was killed by {signal.Signals(number).name if known else f'signal {number}'}"
     return f"exited with code {os.waitstatus_to_exitcode(status)}"
 
 

@@ -7,7 +7,6 @@ memory and the manifest stay. The next start and ``heliostat reap`` find them by
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ import msgspec
 
 from heliostat._paths import base_directory
 from heliostat._supervisor.config import FILE, read_config
-from heliostat._supervisor.manifest import COPY, all_manifests, is_live, remove_manifest
+from heliostat._supervisor.manifest import COPY, dead_manifests, is_elsewhere, remove_manifest
 from heliostat._supervisor.processes import Identity, marked_with
 
 if TYPE_CHECKING:
@@ -28,8 +27,7 @@ def reap() -> list[str]:
 
     Returns a sentence for each thing done. Living runtimes are not touched.
     """
-    dead = [manifest for manifest in all_manifests() if not is_live(manifest)]
-    return [sentence for manifest in dead for sentence in reap_one(manifest)] + _remove_unborn()
+    return [sentence for manifest in dead_manifests() for sentence in reap_one(manifest)] + _remove_unborn()
 
 
 def _remove_unborn() -> list[str]:
@@ -38,10 +36,11 @@ def _remove_unborn() -> list[str]:
     for path in base_directory().glob(f"*/{FILE}"):
         directory = path.parent
         try:
-            owner = read_config(directory).owner
+            config = read_config(directory)
         except (OSError, msgspec.MsgspecError):
             continue
-        if not (directory / COPY).exists() and not Identity(owner.pid, owner.started_at).alive():
+        owner = Identity(config.owner.pid, config.owner.started_at)
+        if not ((directory / COPY).exists() or is_elsewhere(config.machine) or owner.alive()):
             remove_directory(directory)
             done.append(f"Removed {directory}, whose runtime never started.")
     return done
@@ -73,9 +72,8 @@ def _is_ours(directory: Path) -> bool:
 
 
 def remove_directory(directory: Path) -> None:
-    """Remove a runtime's directory; files that vanish meanwhile are no matter."""
+    """Remove a runtime's directory, also while a dying process still writes to it."""
     for _ in range(3):
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(directory)
+        shutil.rmtree(directory, ignore_errors=True)
         if not directory.exists():
             return

@@ -22,7 +22,7 @@ from heliostat._messages import (
     Resources,
 )
 from heliostat._supervisor import resize_policy as policy
-from heliostat.exceptions import ResizeError
+from heliostat.exceptions import ResizeError, RuntimeUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -57,7 +57,8 @@ class Resizer:
         self._on_ray_thread, self._publish = on_ray_thread, publish
         self._task: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
-        self._cancelled = False
+        self._starting = asyncio.Lock()
+        self._cancelled = self._stopped = False
         self.operation: ResizeOperation | None = None
 
     async def plan(self, target: ResizeTarget) -> ResizePlan:
@@ -67,11 +68,18 @@ class Resizer:
         return policy.plan(view, wanted, await self._on_ray_thread(self._actors))
 
     async def start(self, request: ResizeRequest) -> ResizeOperation:
-        """Begin a resize and return at once. Raises ResizeError."""
+        """Begin a resize and return at once. Raises ResizeError, RuntimeUnavailableError."""
+        async with self._starting:
+            return await self._start(request)
+
+    async def _start(self, request: ResizeRequest) -> ResizeOperation:
         if self._task is not None and not self._task.done():
             message = "A resize is running already."
             raise ResizeError(message, "Wait for it, or cancel it in the panel or with %resize --cancel.")
         plan = await self.plan(request.target)
+        if self._stopped:
+            message = "The runtime is being taken down."
+            raise RuntimeUnavailableError(message, "Ask again when it is ready.")
         if self._settling is not None:
             self._settling.cancel()
         self._cancelled = False
@@ -103,6 +111,7 @@ class Resizer:
 
     async def stop(self) -> None:
         """Give up; the runtime is being taken down."""
+        self._stopped = True
         for task in (self._task, self._settling):
             if task is not None and not task.done():
                 task.cancel()
@@ -121,22 +130,24 @@ class Resizer:
                 self._finish(ResizeState.DONE, "The runtime has the size that was asked for.")
             else:
                 await self._roll_back(plan, request)
+            wanted = plan.target if reached else plan.current
         except Exception as error:
             _log.exception("a resize failed")
             self._finish(ResizeState.FAILED, f"The resize failed: {error}")
         else:
-            self._settling = asyncio.create_task(self._settle())
+            self._settling = asyncio.create_task(self._settle(wanted))
 
     async def _roll_back(self, plan: ResizePlan, request: ResizeRequest) -> None:
         waited = "; ".join(self.operation.waiting_for) if self.operation else ""
         self._note(message="rolling back")
-        await self._approach(plan.current, seconds=30.0, force=False, cancellable=False)
+        back = await self._approach(plan.current, seconds=30.0, force=False, cancellable=False)
+        now = "the runtime has its former size" if back else "the runtime is not back at its former size yet"
         if self._cancelled:
-            self._finish(ResizeState.CANCELLED, "Cancelled; the runtime has its former size.")
+            self._finish(ResizeState.CANCELLED, f"Cancelled; {now}.")
             return
         reason = f"The size was not reached in {request.rollback_after_seconds:g} s"
         reason += f" (waiting for {waited})" if waited else ""
-        self._finish(ResizeState.ROLLED_BACK, f"{reason}; the runtime has its former size.")
+        self._finish(ResizeState.ROLLED_BACK, f"{reason}; {now}.")
 
     async def _approach(self, wanted: Resources, seconds: float, force: bool, cancellable: bool) -> bool:
         started = time.monotonic()
@@ -161,12 +172,12 @@ class Resizer:
             await asyncio.sleep(TICK_SECONDS)
         return False
 
-    async def _settle(self) -> None:
+    async def _settle(self, wanted: Resources) -> None:
         """Turn what is parked into a true shrink once CPUs stay free."""
-        while self.operation is not None and self._cluster.parked_cpus:
+        while self._cluster.parked_cpus and not self._stopped:
             view = await self._view()
             progress = policy.Progress(0.0, self._cluster.gpus_installed, DRAIN_SECONDS)
-            actions = policy.decide(view, self.operation.plan.target, progress)
+            actions = policy.decide(view, wanted, progress)
             await self._on_ray_thread(functools.partial(self._act, actions))
             await asyncio.sleep(1.0)
 

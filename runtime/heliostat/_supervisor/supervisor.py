@@ -25,7 +25,7 @@ from heliostat._messages import (
     RuntimeStatus,
 )
 from heliostat._supervisor.booter import Booter
-from heliostat._supervisor.config import LOG, SOCKET, TOKEN, SupervisorConfig
+from heliostat._supervisor.config import LOG, RAY, SOCKET, TOKEN, SupervisorConfig
 from heliostat._supervisor.manifest import remove_manifest, write_manifest
 from heliostat._supervisor.measuring import Measuring
 from heliostat._supervisor.processes import (
@@ -125,7 +125,7 @@ class Supervisor:
         for task in tasks:
             task.cancel()
         await self.take_down()
-        self.board.move(RuntimeState.STOPPED, "the runtime was stopped")
+        self.board.move(RuntimeState.STOPPED, self.board.status.reason)
 
     def request_stop(self, reason: str) -> None:
         """Begin to take the runtime down."""
@@ -160,6 +160,7 @@ class Supervisor:
             directory=self.config.directory,
             provider=self.board.status.provider,
             created_at=time.time(),
+            machine=self.config.machine,
         )
         write_manifest(manifest)
 
@@ -189,11 +190,27 @@ class Supervisor:
 
     async def restart(self, target: ResizeTarget) -> None:
         """Take Ray down and boot it again. Raises ResizeError before anything is touched."""
-        chosen = _merge(self._target, target)
-        self._booter.plan(chosen)
+        chosen = self.check_restart(target)
         async with self._booting:
             self._target = chosen
             await self._boot_again()
+
+    def check_restart(self, target: ResizeTarget) -> ResizeTarget:
+        """Say with what a restart would boot: the sizes given, else those of the boot before.
+
+        Raises
+        ------
+        ResizeError, BootError
+            They cannot be had.
+        RuntimeUnavailableError
+            The runtime is being taken down.
+        """
+        if self._stop.is_set():
+            message = "The runtime is being taken down."
+            raise RuntimeUnavailableError(message, "Start a new one with %runtime start.")
+        chosen = _merge(self._target, target)
+        self._booter.plan(chosen)
+        return chosen
 
     async def _boot_again(self) -> None:
         self.board.move(
@@ -206,15 +223,18 @@ class Supervisor:
             resize=None,
         )
         await self.take_down()
+        # Objects that were spilled to disk go with the boot that they belong to.
+        await asyncio.to_thread(remove_directory, self.config.path / RAY)
         self.board.step("former runtime gone")
         await self._boot()
 
     # -- events -------------------------------------------------------------------------------
 
     def _on_child_exit(self) -> None:
+        exited = collect_exited()
         cluster = self._cluster
         daemons = cluster.daemons() if cluster is not None else {}
-        for pid, status in collect_exited().items():
+        for pid, status in exited.items():
             if pid in daemons and not self._stop.is_set():
                 self._on_daemon_exit(daemons[pid], describe_exit(status))
 
@@ -224,7 +244,13 @@ class Supervisor:
             self._on_node_exit(name, how)
         elif self.board.status.state is not RuntimeState.FAILED:
             self._fail(f"{name} {how}.", _SAFE)
-            self._taking_down = asyncio.create_task(self.take_down())
+            self._taking_down = asyncio.create_task(self._take_down_failed())
+
+    async def _take_down_failed(self) -> None:
+        """End what is left of a failed cluster; not under the feet of a boot, which does so itself."""
+        async with self._booting:
+            if self.board.status.state is RuntimeState.FAILED:
+                await self.take_down()
 
     def _on_node_exit(self, name: str, how: str) -> None:
         resizing = self.resizer is not None and self.resizer.operation is not None
