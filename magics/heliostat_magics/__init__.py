@@ -17,17 +17,20 @@ __all__ = ["load_ipython_extension", "unload_ipython_extension"]
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register magics, completions and cell events; loading twice is loading once."""
     from heliostat_magics._events import CellEvents
+    from heliostat_magics.resize import ResizeMagic
     from heliostat_magics.runtime import RuntimeMagic
 
     if CellEvents.of(shell) is not None:
         return
     CellEvents.install(shell)
     RuntimeMagic.install(shell)
+    ResizeMagic.install(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Take back everything that loading registered; the runtime itself is left alone."""
     from heliostat_magics._events import CellEvents
+    from heliostat_magics.resize import ResizeMagic
     from heliostat_magics.runtime import RuntimeMagic
 
     events = CellEvents.of(shell)
@@ -35,3 +38,4 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
         return
     events.uninstall()
     RuntimeMagic.uninstall(shell)
+    ResizeMagic.uninstall(shell)

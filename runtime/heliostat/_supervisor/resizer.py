@@ -75,7 +75,7 @@ class Resizer:
     async def _start(self, request: ResizeRequest) -> ResizeOperation:
         if self._task is not None and not self._task.done():
             message = "A resize is running already."
-            raise ResizeError(message, "Wait for it, or cancel it in the panel or with %resize --cancel.")
+            raise ResizeError(message, "Wait for it, or cancel it with %resize --cancel.")
         plan = await self.plan(request.target)
         if self._stopped:
             message = "The runtime is being taken down."

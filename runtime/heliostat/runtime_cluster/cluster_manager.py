@@ -1,7 +1,7 @@
 """Scale the cluster and ask for its size.
 
-``scale_cluster`` is a caller of the runtime's own resize and no second mechanism: the panel,
-``%resize`` and this do the same.
+``scale_cluster`` is a caller of the runtime's own resize and no second mechanism: ``%resize`` and
+this do the same.
 """
 
 from __future__ import annotations
