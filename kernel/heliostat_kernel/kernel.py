@@ -8,13 +8,11 @@ stops the kernel; it is kept in :attr:`HeliostatKernel.runtime_error` and the ma
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import importlib.abc
-import importlib.util
 import os
 import re
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +22,12 @@ from traitlets import List, Type, default
 
 import heliostat
 from heliostat import _owner
-from heliostat._cluster import rescue
+from heliostat._cluster import early_calls, rescue
 from heliostat.exceptions import HeliostatError, RuntimeUnavailableError
 from heliostat_kernel.status import HonestStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from importlib.machinery import ModuleSpec
-    from types import ModuleType
+    from collections.abc import Callable
 
 __all__ = ["HeliostatKernel", "HeliostatKernelApp"]
 
@@ -50,29 +46,6 @@ def kernel_id_of(connection_file: str) -> str | None:
     """Jupyter's id of the kernel, which the server writes into the connection file's name."""
     match = _CONNECTION_FILE.fullmatch(Path(connection_file).name)
     return match["kernel_id"] if match else None
-
-
-class _RayWaitsFor(importlib.abc.MetaPathFinder):
-    """Has the import of Ray wait for the thread that spawns the runtime.
-
-    By its end it has seen to it that early calls of Ray wait for the runtime. A cell that imports
-    Ray sooner would start a cluster of its own.
-    """
-
-    def __init__(self, spawner: threading.Thread) -> None:
-        self._spawner = spawner
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Wait, then look again: another finder may be in front of the line now."""
-        del path, target
-        if fullname != "ray" or threading.current_thread() is self._spawner:
-            return None
-        with contextlib.suppress(ValueError):
-            sys.meta_path.remove(self)
-        self._spawner.join()
-        return importlib.util.find_spec(fullname)
 
 
 class HeliostatKernel(HonestStatus):
@@ -123,7 +96,7 @@ class HeliostatKernel(HonestStatus):
         if os.environ.get(AUTOSTART_SWITCH, "") != "0":
             # On a thread: the kernel is ready to talk while what this needs is imported.
             spawner = threading.Thread(target=self._spawn_runtime, name="heliostat-spawn", daemon=True)
-            sys.meta_path.insert(0, _RayWaitsFor(spawner))
+            early_calls.after_ray_import(partial(_wait_for, spawner))
             spawner.start()
 
     def _spawn_runtime(self) -> None:
@@ -146,6 +119,15 @@ class HeliostatKernel(HonestStatus):
         await _within(STOP_SECONDS, _stop_runtime)
         reply: dict[str, Any] = super().do_shutdown(restart)
         return reply
+
+
+def _wait_for(spawner: threading.Thread, ray: Any) -> None:
+    """End the import of Ray when the runtime is spawned, and Ray knows that it is to be used.
+
+    A cell that used Ray sooner would start a cluster of its own.
+    """
+    spawner.join()
+    early_calls.catch_up(ray)
 
 
 def _stop_runtime() -> None:

@@ -64,6 +64,17 @@ def test_interrupt_ends_a_cell(plain_kernel: StartedKernel, loop: str) -> None:
     assert plain_kernel.run("kept").text == "5"
 
 
+@pytest.mark.parametrize("cell", ["import ray", "import heliostat, ray\nheliostat.runtime()"])
+def test_first_cell_may_be_ray(start_kernel: StartKernel, cell: str) -> None:
+    """A first cell that imports Ray at once uses the runtime, and starts no cluster of its own."""
+    for _ in range(3):
+        kernel = start_kernel(**ON)
+        used = kernel.run(f"{cell}\nray.get(ray.put(3)), ray.get_runtime_context().gcs_address", timeout=40)
+        assert used.error == ""
+        address = kernel.run("import heliostat\n3, heliostat.runtime().status().address").text
+        assert used.text == address
+
+
 def test_shutdown_leaves_no_process(start_kernel: StartKernel) -> None:
     """After a shutdown nothing of the kernel or its runtime runs, tasks included."""
     kernel = start_kernel(**ON)

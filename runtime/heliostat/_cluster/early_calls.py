@@ -44,7 +44,8 @@ class EarlyCalls:
         if ray is not None and hasattr(ray, "init"):
             self._take(ray)
         else:
-            sys.meta_path.insert(0, _AfterImport("ray", self._take))
+            _waiting.append(self)
+            after_ray_import(catch_up)
 
     def release(self) -> None:
         """Let them go on: this process is connected, or will not be."""
@@ -65,8 +66,27 @@ class EarlyCalls:
                 self._lock = auto_init_lock
 
 
+_waiting: list[EarlyCalls] = []
+"""Those that hold early calls back as soon as Ray is imported."""
+
+
+def catch_up(ray: Any) -> None:
+    """Begin to hold for all that wait for the import of Ray, which has just been executed."""
+    while _waiting:
+        _waiting.pop()._take(ray)
+
+
+def after_ray_import(then: Callable[[Any], None]) -> None:
+    """Call ``then`` with Ray at the end of its import, in the importing thread."""
+    sys.meta_path.insert(0, _AfterImport("ray", then))
+
+
 class _AfterImport(importlib.abc.MetaPathFinder):
-    """Calls back when a module has been imported, before anybody can use it."""
+    """Calls back when a module has been imported, before anybody can use it.
+
+    The search for a module holds a lock that every other import needs; nothing may wait there.
+    Its execution holds the lock of this one module only.
+    """
 
     def __init__(self, name: str, then: Callable[[ModuleType], None]) -> None:
         self._name, self._then = name, then
