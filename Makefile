@@ -26,7 +26,7 @@ test:  ## all checks, then all tests
 	@$(MAKE) --no-print-directory check
 	@$(bin)/pytest
 
-check:  ## linters, formatters, type checkers, layers, generated types, tests of the panel
+check:  ## linters, formatters, type checkers, layers, generated types and docs, tests of the panel
 	@scripts/setup.sh test
 	$(bin)/ruff check
 	$(bin)/ruff format --check

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Self
 
-__all__ = ["Child", "cpu_seconds", "end_all", "environment", "pss_megabytes", "wait_until_gone", "workplace"]
+__all__ = ["Child", "cpu_seconds", "end_all", "environment", "own_home", "pss_megabytes", "wait_until_gone"]
 
 _PRELUDE = """
 import json, sys, time
@@ -35,7 +35,7 @@ _FOREIGN = ("RAY_", "HELIOSTAT_", "JUPYTER_", "IPYTHON", "JPY_", "OMP_")
 
 
 @contextlib.contextmanager
-def workplace() -> Iterator[Path]:
+def own_home() -> Iterator[Path]:
     """Make a home for what is measured, and at the end leave no process or file of it.
 
     Orphans come to this process, so that those of a peer which was killed are found as well.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from _kernels import MeasuredKernel
 from _measure import Figure, Report, main, progress
-from _processes import workplace
+from _processes import own_home
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +58,7 @@ def measure(runs: int) -> Report:
     ours: list[float] = []
     plain: list[float] = []
     cells: list[int] = []
-    with workplace() as home:
+    with own_home() as home:
         boot_delays(home)
         for run in range(runs):
             found, seconds = boot_delays(home)

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from _measure import Figure, Report, main, progress
-from _processes import Child, cpu_seconds, pss_megabytes, workplace
+from _processes import Child, cpu_seconds, own_home, pss_megabytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ def one_run(home: Path) -> dict[str, tuple[float, float]]:
 def measure(runs: int) -> Report:
     """Measure in one fresh runtime after the other."""
     found = []
-    with workplace() as home:
+    with own_home() as home:
         for run in range(runs):
             found.append(one_run(home))
             progress(f"run {run + 1}: {found[-1]}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from _kernels import MeasuredKernel
 from _measure import Figure, Report, main, progress
-from _processes import workplace
+from _processes import own_home
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def seconds_to_reply(kernel: str, home: Path) -> float:
 def measure(runs: int) -> Report:
     """Measure both in turn, after one start of each that does not count."""
     found: dict[str, list[float]] = {way: [] for way in _KERNELS}
-    with workplace() as home:
+    with own_home() as home:
         for run in range(runs + 1):
             for way, kernel in _KERNELS.items():
                 seconds = seconds_to_reply(kernel, home)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from _measure import Figure, Report, main, progress
-from _processes import Child, workplace
+from _processes import Child, own_home
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,7 +133,7 @@ def measure(runs: int) -> Report:
     """Measure in one fresh runtime after the other."""
     found: list[dict[str, float]] = []
     lost: list[float] = []
-    with workplace() as home:
+    with own_home() as home:
         for run in range(runs):
             seconds, missing = one_run(home)
             progress(f"run {run + 1}: " + ", ".join(f"{what} {took:.3f} s" for what, took in seconds.items()))

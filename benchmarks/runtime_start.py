@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from _measure import Figure, Report, main, progress
-from _processes import Child, pss_megabytes, workplace
+from _processes import Child, own_home, pss_megabytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +53,7 @@ def measure(runs: int) -> Report:
     first: dict[str, list[float]] = {way: [] for way in ways}
     held: dict[str, list[float]] = {way: [] for way in ways}
     count: dict[str, int] = {}
-    with workplace() as home:
+    with own_home() as home:
         for run in range(runs):
             for way, boot in ways.items():
                 seen, done = times(boot, home)

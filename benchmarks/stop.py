@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from _measure import Figure, Report, main, progress
-from _processes import Child, wait_until_gone, workplace
+from _processes import Child, own_home, wait_until_gone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +73,7 @@ def measure(runs: int) -> Report:
     killed: list[float] = []
     stopped: list[float] = []
     began = time.monotonic()
-    with workplace() as home:
+    with own_home() as home:
         for run in range(runs):
             killed.append(after_kill(home))
             stopped.append(by_stop(home))

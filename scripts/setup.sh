@@ -74,6 +74,7 @@ missing_debian_packages() {
   [[ $stage == test ]] || return 0
   command -v chromium >/dev/null || echo chromium
   command -v gcc >/dev/null || echo gcc libc6-dev
+  command -v ip >/dev/null || echo iproute2
 }
 
 make_venv() {
@@ -108,6 +109,10 @@ install_package() {
   ln -s "$PWD/kernel/spec" "$data/kernels/heliostat"
 }
 
+# An old Node is not replaced from here: better said before anything is installed.
+if command -v node >/dev/null && ! node_is_usable; then
+  fail "Node 20 or newer with npm is needed; found: $(node --version). Install one from nodejs.org or your distribution's backports."
+fi
 read -ra wanted <<<"$(missing_debian_packages | tr '\n' ' ')"
 if [[ ${#wanted[@]} -gt 0 ]]; then
   step "Debian packages ${wanted[*]}" install_debian_packages "${wanted[@]}"

@@ -19,6 +19,20 @@ REGISTRY = re.compile(r"registry\.(?:npmjs|yarnpkg)|files\.python[h]osted|//py[p
 MACHINE_PATH = re.compile(r"(?<![\w.$}~-])/(?:home|root|work|Users)/\w")
 
 
+RAY_INTERNAL = re.compile(r"ray\._(?:private|raylet|common)|ray\.core\.generated")
+
+
+def test_only_the_cluster_touches_the_inside_of_ray() -> None:
+    """Private names of Ray appear in the one package that is the seam to it, and nowhere else."""
+    roots = ("runtime", "kernel", "magics", "labextension/heliostat_lab")
+    files = [file for root in roots for file in (ROOT / root).rglob("*.py")]
+    outside = [
+        file for file in files if "_cluster" not in file.parts and RAY_INTERNAL.search(file.read_text())
+    ]
+    assert len(files) > 50
+    assert outside == []
+
+
 def tracked_texts() -> list[tuple[str, str]]:
     """Return path and text of every file that is, or would be, in the repository."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import venv
 import zipfile
 from pathlib import Path
@@ -104,6 +105,11 @@ def test_install_is_all_the_set_up_there_is(installed: Path) -> None:
     assert "enabled" in line
     assert "OK" in line
     assert "(python, heliostat)" in line
+
+    short = tempfile.mkdtemp(dir="/tmp")
+    task = "import heliostat, ray; heliostat.init(cpus=1); print(ray.get(ray.remote(lambda: 6 * 7).remote()))"
+    first = run(python, "-c", f"{task}; heliostat.shutdown()", **nowhere, HELIOSTAT_TMPDIR=short)
+    assert first.split()[-1] == "42"
 
     servers = run(python, "-m", "jupyter_server.extension.serverextension", "list", **nowhere)
     lines = [line for line in servers.splitlines() if "heliostat_lab" in line]

@@ -70,8 +70,10 @@ def manifest_directory(*, make: bool = True) -> Path:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         _require_private(path)
-        if not os.access(path, os.W_OK):
-            raise PermissionError(13, "Permission denied")
+        # A full disk says so only when something is written.
+        probe = path / f".{os.getpid()}"
+        write_private(probe, b"x")
+        probe.unlink()
     except OSError as error:
         message = f"Heliostat cannot write to Jupyter's runtime directory {path.parent}: {error.strerror}."
         raise ConfigurationError(

@@ -233,7 +233,7 @@ def test_a_listener_that_is_not_ray(start_owner: StartOwner) -> None:
             owner.run(f"_handle.init({address!r})")
         assert time.monotonic() - began < 30
         assert failed.value.name == "BootError"
-        assert f"What listens at {address} does not answer as a Ray cluster" in failed.value.message
+        assert f"What listens at {address} is no Ray cluster" in failed.value.message
         assert owner.run("str(_handle.current().status().state)") == "failed"
         assert accepted, "it was asked"
         for connection in accepted:

@@ -136,7 +136,7 @@ class AttachedCluster:
         # Not by its exit code: the supervisor collects children and may have taken it.
         if any(line.strip() == _REACHED for line in said):
             return
-        message = f"What listens at {self.address} does not answer as a Ray cluster of this version."
+        message = f"What listens at {self.address} is no Ray cluster, or one of another version."
         raise BootError(
             message, "Check that both sides run Ray 2.60.", address=self.address, said="".join(said[-5:])
         )

@@ -43,7 +43,9 @@ def read_manifest(path: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:
-        _log.warning("%s is not a manifest and is left alone: %s", path, error)
+        _log.warning(
+            "%s is not a manifest and is left alone; delete it if you do not know it: %s", path, error
+        )
         return None
     # The id becomes a file name and the mark of processes that are ended.
     if not (manifest.runtime_id.isascii() and manifest.runtime_id.isalnum()):
