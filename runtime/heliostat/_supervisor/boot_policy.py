@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from heliostat._cluster.slim import NodeShape
 from heliostat._messages import Limits, ResizeTarget, Resources
 from heliostat._supervisor.limits import disk_use, memory_use, shm_use
-from heliostat._supervisor.resize_policy import complete
+from heliostat._supervisor.wishes import complete
 from heliostat._units import format_bytes, parse_bytes
 from heliostat.exceptions import BootError
 

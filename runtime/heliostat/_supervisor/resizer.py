@@ -22,6 +22,7 @@ from heliostat._messages import (
     Resources,
 )
 from heliostat._supervisor import resize_policy as policy
+from heliostat._supervisor import wishes
 from heliostat.exceptions import ResizeError, RuntimeUnavailableError
 
 if TYPE_CHECKING:
@@ -196,9 +197,9 @@ class Resizer:
     def _complete(self, view: ClusterView, target: ResizeTarget) -> Resources:
         current = view.resources()
         if not in_place():
-            target = policy.without_in_place(view, target)
-        policy.refuse_object_store_change(current, target)
-        return policy.complete(current, target, self._limits)
+            target = wishes.without_in_place(view, target)
+        wishes.refuse_object_store_change(current, target)
+        return wishes.complete(current, target, self._limits)
 
     def _actors(self) -> dict[str, int] | None:
         control = self._cluster.control
