@@ -234,8 +234,9 @@ class Watcher:
         if self._stopping:
             message = "The runtime was stopped."
             return RuntimeLostError(message, "Start a new one with %runtime start.")
-        if self._latest is not None and self._latest.state in (RuntimeState.STOPPING, RuntimeState.STOPPED):
-            message = f"The runtime was stopped: {self._latest.reason}."
+        if self._process.returncode == 0:
+            # A supervisor ends well only when it was told to; the word of why may come too late.
+            message = "The runtime was stopped by somebody else."
             return RuntimeLostError(message, "Start a new one with %runtime start.")
         tail = _tail(self._config.path / LOG)
         _clean_up(self._config.runtime_id)

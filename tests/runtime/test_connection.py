@@ -87,7 +87,7 @@ def test_a_stop_from_outside_is_told_as_one(start_owner: StartOwner) -> None:
     owner = start_owner("cpus=1")
     owner.run("runtime._client.stop()")
     wait_for(lambda: not owner.run("runtime.alive"), 10)
-    assert "was stopped: somebody asked" in owner.run("runtime.notice()")
+    assert "was stopped by somebody else" in owner.run("runtime.notice()")
 
 
 def test_a_forked_child_owns_nothing(owner: Owner) -> None:
