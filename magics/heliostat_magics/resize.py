@@ -181,7 +181,7 @@ class _Progress:
             print(f"waiting for {'; '.join(self._said)}", flush=True)
 
 
-@context_matcher()  # type: ignore[untyped-decorator]
+@context_matcher(identifier="heliostat.resize")  # type: ignore[untyped-decorator]
 def _complete(context: CompletionContext) -> SimpleMatcherResult:
     """Offer sizes and flags that are not on the line yet."""
     line = context.line_with_cursor

@@ -60,7 +60,7 @@ class RuntimeMagic(Magics):
         return act(self.shell, arguments)
 
 
-@context_matcher()  # type: ignore[untyped-decorator]
+@context_matcher(identifier="heliostat.runtime")  # type: ignore[untyped-decorator]
 def _complete(context: CompletionContext) -> SimpleMatcherResult:
     """Offer the words that may follow; nothing else makes sense on a ``%runtime`` line."""
     line = context.line_with_cursor

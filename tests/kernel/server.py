@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,14 @@ class Server:
         facts = place.path / f"run/jpserver-{self.process.pid}.json"
         wait_until(lambda: facts.exists() and facts.read_text().endswith("}"), 60, "the server is up")
         self.port = json.loads(facts.read_text())["port"]
+        wait_until(self._answers, 30, "the server answers")
+
+    def _answers(self) -> bool:
+        try:
+            self.call("GET", "status")
+        except urllib.error.URLError:
+            return False
+        return True
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Call the REST API."""

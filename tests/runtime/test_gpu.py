@@ -117,7 +117,7 @@ def test_lost_gpu_keeps_its_place_and_name(probe: GpuProbe) -> None:
         "GPU-a",
         "Fake H100",
         None,
-        [],
+        None,
     )
     assert other.utilization_percent == 0.0
 
