@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heliostat._cluster.early_calls import EarlyCalls
 from heliostat._cluster.worker_output import WorkerOutput
-from heliostat._messages import Provider
+from heliostat._messages import BootMode, Provider
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from heliostat._messages import RuntimeStatus
 
 _SECONDS_TO_FINISH_CONNECTING = 2.0
+_SECONDS_FOR_A_WORKER = 3.0
+_POLL_SECONDS = 0.01
 
 
 class Connection:
@@ -68,6 +71,8 @@ class Connection:
             if other is not None and other != status.address:
                 return other
             local = status.provider is Provider.LOCAL
+            if status.boot_mode is BootMode.SLIM:
+                _wait_for_first_worker(Path(status.log_dir))
             driver.connect(status.address, show_output=not local)
             self._logs = Path(status.log_dir) if local else None
             self._follow_output()
@@ -110,6 +115,16 @@ class Connection:
         output, self._output = self._output, None
         if output is not None:
             output.stop()
+
+
+def _wait_for_first_worker(logs: Path) -> None:
+    """Return when the worker that is started ahead is there: it opens its log then.
+
+    Ray has the first driver wait for it, with the GIL held; nothing in a kernel would run.
+    """
+    deadline = time.monotonic() + _SECONDS_FOR_A_WORKER
+    while time.monotonic() < deadline and not any(logs.glob("worker-*.out")):
+        time.sleep(_POLL_SECONDS)
 
 
 def _boot_of(status: RuntimeStatus) -> tuple[str, float] | None:
