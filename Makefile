@@ -24,7 +24,7 @@ build:  ## build the lab extension anew if its sources changed, then reload the 
 test:  ## all checks, then all tests
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory check
-	@$(bin)/pytest
+	@$(bin)/pytest --numprocesses 2 --dist loadfile
 
 check:  ## linters, formatters, type checkers, layers, generated types and docs, tests of the panel
 	@scripts/setup.sh test

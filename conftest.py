@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
 import sys
+import tempfile
 from typing import Any
 
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+# Warehouse, stages and caches of each test process are its own, and never the user's.
+_data = tempfile.mkdtemp(prefix="heliostat-tests-")
+atexit.register(shutil.rmtree, _data, ignore_errors=True)
+os.environ |= {"XDG_CACHE_HOME": f"{_data}/cache", "XDG_DATA_HOME": f"{_data}/data"}
 
 
 def _stop_runtime(namespace: dict[str, Any]) -> None:

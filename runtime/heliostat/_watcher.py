@@ -222,7 +222,7 @@ class Watcher:
         from heliostat._cluster import rescue
 
         self._unsaid = error
-        rescue.free_main_thread(error, self._take_back)
+        rescue.free_main_thread(error, self._take_back, lambda: self._unsaid is not error or self._stopping)
 
     def _take_back(self) -> None:
         self._unsaid = None

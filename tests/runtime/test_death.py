@@ -95,6 +95,17 @@ def test_killed_ray_frees_the_cell_and_keeps_variables(
     assert owner.run("kept + ray.get(ray.remote(lambda: 1).remote())", seconds=90) == 12
 
 
+def test_a_cell_that_comes_to_wait_later_is_freed_too(start_owner: StartOwner) -> None:
+    """Code that calls ray.get only after the runtime failed is freed like code that waited before."""
+    owner = start_owner("cpus=1")
+    owner.run(_TASK)
+    owner.process_named("gcs_server").kill()
+    wait_for(lambda: owner.run("str(runtime.status().state)") == "failed", _SECONDS)
+    owner.send("try:\n    ray.get(reference)\nexcept KeyboardInterrupt:\n    late = True")
+    assert owner.answer(_SECONDS) is None
+    assert owner.run("late") is True
+
+
 def test_killed_ray_is_told_at_the_next_cell(start_owner: StartOwner) -> None:
     """When no cell waits in Ray, the news waits for the next cell and Ray calls then fail at once."""
     owner = start_owner("cpus=1")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _NUMBER: int | None = getattr(signal, "SIGRTMIN", 0) + 7 if hasattr(signal, "SIGRTMIN") else None
 _WAITING = frozenset({"get", "wait", "get_objects", "fetch_local"})
+_LOOK_AGAIN_SECONDS = 0.5
 _pending: tuple[HeliostatError, Callable[[], None]] | None = None
 
 
@@ -44,20 +46,31 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt(str(error))
 
 
-def free_main_thread(error: HeliostatError, on_told: Callable[[], None]) -> bool:
-    """Interrupt the main thread if it waits in Ray, and say why; returns whether it does.
+def free_main_thread(error: HeliostatError, on_told: Callable[[], None], until: Callable[[], bool]) -> None:
+    """Interrupt the main thread when it waits in Ray, now or later, and say why.
 
-    ``on_told`` is called in the main thread when the user has been told.
+    A cell may come to its ``ray.get`` only after the news, so a thread looks again until the user
+    has been told. ``on_told`` is called in the main thread then; the thread ends when ``until`` holds.
     """
+
+    def watch() -> None:
+        while not until() and _can_signal():
+            _interrupt_if_waiting(error, on_told)
+            time.sleep(_LOOK_AGAIN_SECONDS)
+
+    threading.Thread(target=watch, name="heliostat-rescue", daemon=True).start()
+
+
+def _can_signal() -> bool:
+    return _NUMBER is not None and signal.getsignal(_NUMBER) is _interrupt
+
+
+def _interrupt_if_waiting(error: HeliostatError, on_told: Callable[[], None]) -> None:
     global _pending  # noqa: PLW0603 - see above
     main = threading.main_thread().ident
-    if _NUMBER is None or main is None or signal.getsignal(_NUMBER) is not _interrupt:
-        return False
-    if not _is_in_ray(sys._current_frames().get(main)):
-        return False
-    _pending = (error, on_told)
-    signal.pthread_kill(main, _NUMBER)
-    return True
+    if _NUMBER is not None and main is not None and _is_in_ray(sys._current_frames().get(main)):
+        _pending = (error, on_told)
+        signal.pthread_kill(main, _NUMBER)
 
 
 def threads_in_ray() -> list[str]:
