@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import tempfile
 from pathlib import Path
 
@@ -52,6 +53,16 @@ def _require_private(path: Path) -> None:
         raise ConfigurationError(message, "Set HELIOSTAT_TMPDIR to a directory of your own.")
     if stat.S_IMODE(found.st_mode) & 0o077:
         path.chmod(0o700)
+
+
+def data_directory() -> Path:
+    """Return the directory of what the user keeps: tables, datasets, stages. It is not made."""
+    base = os.environ.get("XDG_DATA_HOME", "")
+    if base:
+        return Path(base) / "heliostat"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "heliostat"
+    return Path.home() / ".local" / "share" / "heliostat"
 
 
 def manifest_directory(*, make: bool = True) -> Path:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from heliostat._paths import data_directory
 from heliostat.exceptions import ConfigurationError, DataError
 
 if TYPE_CHECKING:
@@ -33,12 +33,7 @@ def warehouse_path() -> Path:
     configured = os.environ.get(_PATH_VARIABLE, "")
     if configured:
         return Path(configured).expanduser().absolute()
-    if sys.platform == "darwin":
-        default = Path.home() / "Library" / "Application Support"
-    else:
-        default = Path.home() / ".local" / "share"
-    base = os.environ.get("XDG_DATA_HOME", "")
-    return (Path(base) if base else default) / "heliostat" / "warehouse.duckdb"
+    return data_directory() / "warehouse.duckdb"
 
 
 class Session:

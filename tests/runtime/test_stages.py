@@ -1,0 +1,187 @@
+"""Names of places, on real directories and on a real S3 server."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from heliostat._stages import Location, open_location, open_stage, stages
+from heliostat.exceptions import ConfigurationError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BUCKET = "heliostat-test"
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """A real S3 server with an empty bucket."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    address = f"http://{host}:{port}"
+    import pyarrow.fs as pa_fs
+
+    maker = pa_fs.S3FileSystem(
+        endpoint_override=address,
+        region="us-east-1",
+        access_key="key",
+        secret_key="secret",
+        allow_bucket_creation=True,
+    )
+    maker.create_dir(BUCKET)
+    yield address
+    server.stop()
+
+
+@pytest.fixture(params=["local", "s3"])
+def stage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Location:
+    """The stage ``@work`` in a directory, and in a bucket."""
+    if request.param == "s3":
+        monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("endpoint"))
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        target = f"s3://{BUCKET}/{tmp_path.name}"
+    else:
+        target = str(tmp_path / "work")
+    monkeypatch.setenv("HELIOSTAT_STAGES", f"work={target}, other=/nowhere")
+    return open_stage("@WORK")
+
+
+def test_files_are_written_found_read_and_deleted(stage: Location) -> None:
+    """A file that was written can be listed by prefix, read, and removed, in both kinds of stage."""
+    assert stage.list() == []
+    for name in ("img/1.png", "img/deep/2 %?.png", "img2/3.png"):
+        stage.join(name).write_bytes(name.encode())
+    assert [e.location.url for e in stage.list("img/")] == ["@work/img/1.png", "@work/img/deep/2 %?.png"]
+    assert [e.location.name for e in stage.list("img")] == ["1.png", "2 %?.png", "3.png"]
+    assert [e.size for e in stage.join("img").list()] == [9, 17]
+    assert all(e.modified for e in stage.list())
+    found = open_location("@work/img/deep/2 %?.png")
+    assert found.read_bytes() == b"img/deep/2 %?.png"
+    with found.open_input() as file:
+        file.seek(4)
+        assert file.read(4) == b"deep"
+    assert stage.join("img").is_directory()
+    found.delete()
+    assert not found.exists()
+    stage.join("img").delete()
+    assert [e.location.url for e in stage.list()] == ["@work/img2/3.png"]
+
+
+def test_a_failed_write_leaves_what_was_there(stage: Location) -> None:
+    """When the writer raises, the old file stays and nothing else is left."""
+    place = stage.join("a/model.bin")
+    place.write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError), place.open_output() as file:
+        file.write(b"new" + bytes(1 // (file.write(b"new") - 3)))
+    assert place.read_bytes() == b"old"
+    raw = stage.filesystem.get_file_info([f"{stage.path}/a/model.bin", f"{stage.path}/a"])
+    assert raw[0].size == 3
+    import pyarrow.fs as pa_fs
+
+    assert len(stage.filesystem.get_file_info(pa_fs.FileSelector(f"{stage.path}/a"))) == 1
+
+
+def test_a_killed_writer_leaves_what_was_there(tmp_path: Path) -> None:
+    """A process killed while it writes leaves the old file, and no file that a listing shows."""
+    place = open_location(tmp_path / "model.bin")
+    place.write_bytes(b"old")
+    code = (
+        "import sys\nfrom heliostat._stages import open_location\n"
+        "with open_location(sys.argv[1]).open_output() as file:\n"
+        "    file.write(b'new' * 100000); file.flush(); print('half', flush=True); input()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, place.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "half\n"
+        os.kill(writer.pid, signal.SIGKILL)
+    assert place.read_bytes() == b"old"
+    assert [e.location.name for e in open_location(tmp_path).list()] == ["model.bin"]
+
+
+def test_a_place_travels_to_another_process(stage: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pickled place opens where the variables that describe it are not set."""
+    stage.join("x").write_bytes(b"1")
+    data = pickle.dumps(stage.join("x"))
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HELIOSTAT_STAGES"):
+        monkeypatch.delenv(name, raising=False)
+    assert pickle.loads(data).read_bytes() == b"1"
+    assert "secret" not in repr(pickle.loads(data))
+
+
+@pytest.mark.parametrize(
+    "path", ["@s/../x", "@s/a/../../x", "s/../../x", "@s//../x", "@../x", "@/x", "@", ""]
+)
+def test_no_path_leads_out_of_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """A path that leaves its stage, or names none, is refused before anything is opened."""
+    monkeypatch.setenv("HELIOSTAT_STAGES", f"s={tmp_path / 's'}")
+    with pytest.raises(ConfigurationError, match=r"leads out of|does not begin with|is empty"):
+        open_location(path)
+    with pytest.raises(ConfigurationError, match="leads out of @s"):
+        open_location("@s/a").join("../../x")
+    assert open_location("@s/a/../b").url == "@s/b"
+
+
+def test_names_without_a_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``name/path`` is a stage if there is one, a path if there is none, refused if both are there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.delenv("HELIOSTAT_STAGES", raising=False)
+    assert open_location("made/a").path == str(tmp_path / "made/a")
+    open_location("@made/a").write_bytes(b"1")
+    assert open_location("made/a").path == str(tmp_path / "data/heliostat/stages/made/a")
+    assert stages() == {"made": str(tmp_path / "data/heliostat/stages/made")}
+    (tmp_path / "made").mkdir()
+    with pytest.raises(ConfigurationError, match=r"'@made/a' or './made/a'"):
+        open_location("made/a")
+    assert open_location("./made/a").path == str(tmp_path / "made/a")
+    assert open_location((tmp_path / "a b").as_uri()).path == str(tmp_path / "a b")
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("file://host/x", "another machine"),
+        ("s3:///key", "names no bucket"),
+        ("nothing://x/y", "nothing"),
+        ("@a.b.c.d/x", "does not begin"),
+        ("a\0b", "null character"),
+    ],
+)
+def test_what_cannot_be_understood_is_refused(location: str, message: str) -> None:
+    """The error says what is wrong with the name."""
+    with pytest.raises(ConfigurationError, match=message):
+        open_location(location)
+
+
+def test_errors_name_the_place(stage: Location) -> None:
+    """Reading or deleting what is not there says which file it was."""
+    with pytest.raises(DataError, match="There is no file @work/no"):
+        stage.join("no").read_bytes()
+    with pytest.raises(DataError, match="There is no file @work/no"):
+        stage.join("no").delete()
+    stage.join("d/f").write_bytes(b"")
+    with pytest.raises(DataError, match="is a directory"):
+        stage.join("d").write_bytes(b"")
+    assert stage.list("no") == []
+
+
+def test_settings_that_say_nothing_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken part of HELIOSTAT_STAGES is quoted."""
+    monkeypatch.setenv("HELIOSTAT_STAGES", "a=/x,b")
+    with pytest.raises(ConfigurationError, match="the part 'b'"):
+        open_location("@a/x")
