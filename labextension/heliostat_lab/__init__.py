@@ -24,6 +24,8 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 def _load_jupyter_server_extension(server: ServerApp) -> None:
     from heliostat_lab._handlers import handlers
+    from heliostat_lab._limits import HeliostatLimits
 
+    routes = handlers(server.web_app.settings["base_url"], HeliostatLimits(parent=server))
     # Tornado's own types are not complete here.
-    server.web_app.add_handlers(".*$", handlers(server.web_app.settings["base_url"]))  # type: ignore[no-untyped-call]
+    server.web_app.add_handlers(".*$", routes)  # type: ignore[no-untyped-call]

@@ -1,12 +1,19 @@
 """REST endpoints of the server extension, all below ``heliostat/api``.
 
-==========================  =======================================================
-``GET runtimes``            manifests of the living runtimes of this server's kernels
-``GET runtimes/KERNEL_ID``  status and latest sample of one (``RuntimeView``)
-``GET version``             versions of the package and of the API (``VersionInfo``)
-==========================  =======================================================
+=====================================  =======================================================
+``GET runtimes``                       manifests of the living runtimes of this server's kernels
+``GET runtimes/KERNEL_ID``             status and latest sample of one (``RuntimeView``)
+``GET runtimes/KERNEL_ID/log``         last lines of its supervisor's log (``LogTail``)
+``POST runtimes/KERNEL_ID/plan``       ``ResizeTarget`` -> ``ResizePlan``; changes nothing
+``POST runtimes/KERNEL_ID/resize``     ``ResizeRequest`` -> ``ResizeOperation``
+``POST runtimes/KERNEL_ID/cancel-resize``   -> ``ResizeOperation``
+``POST runtimes/KERNEL_ID/restart``    ``RestartRequest`` -> ``RuntimeStatus``
+``POST runtimes/KERNEL_ID/stop``       take it down; the kernel and its variables stay
+``WebSocket stream``                   live updates of any number of runtimes (``_stream``)
+``GET version``                        versions of the package and of the API (``VersionInfo``)
+=====================================  =======================================================
 
-Every answer with a status of 400 or more that is made here is an ``ErrorBody``. Polling these
+Every answer with a status of 400 or more that is made here is an ``ErrorBody``. Reading these
 does not count as use of the server: an idle server still shuts down when told to.
 """
 
@@ -14,7 +21,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from jupyter_server.base.handlers import APIHandler
@@ -22,27 +30,47 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 
 import heliostat
-from heliostat._messages import API_VERSION, ErrorBody, Manifest
-from heliostat._supervisor.manifest import list_manifests
+from heliostat._messages import API_VERSION, ErrorBody, ResizeRequest, ResizeTarget, RestartRequest
+from heliostat._supervisor.config import LOG
 from heliostat.exceptions import (
     AuthenticationError,
+    ConfigurationError,
     HeliostatError,
     RuntimeLostError,
     RuntimeUnavailableError,
 )
-from heliostat_lab._messages import RuntimeView, VersionInfo
+from heliostat_lab._kernels import Kernels
+from heliostat_lab._limits import HeliostatLimits, check, clamp
+from heliostat_lab._messages import LogTail, RuntimeView, VersionInfo
+from heliostat_lab._stream import StreamHandler
 from heliostat_lab._supervisor_client import SupervisorClient
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from heliostat._messages import Manifest
 
 _STATUS_OF: tuple[tuple[type[HeliostatError], int], ...] = (
     (AuthenticationError, 403),
+    (ConfigurationError, 400),
     (RuntimeLostError, 502),
     (RuntimeUnavailableError, 504),
 )
+_T = TypeVar("_T")
+_LOG_LINES = 100
+_LOG_BYTES = 64 * 1024
 
 
 class _Handler(APIHandler):
     # Read by APIHandler: the panel's polling must not keep an idle server alive.
     _track_activity = False
+
+    def initialize(self, limits: HeliostatLimits) -> None:
+        self._limits = limits
+
+    @property
+    def _kernels(self) -> Kernels:
+        return Kernels(self.kernel_manager)
 
     def _answer(self, message: Any) -> None:
         self.finish(msgspec.json.encode(message))
@@ -52,15 +80,25 @@ class _Handler(APIHandler):
         name = type(error).__name__
         self._answer(ErrorBody(error=name, message=error.message, action=error.action, fields=error.fields))
 
-    async def _manifests(self) -> dict[str, Manifest]:
+    async def _relay(
+        self, kernel_id: str, ask: Callable[[SupervisorClient, Manifest], Awaitable[Any]]
+    ) -> None:
+        """Answer with what ``ask`` gets from the kernel's supervisor; 404 when there is none."""
         try:
-            found = await asyncio.to_thread(list_manifests)
-        except HeliostatError:
-            # Where nothing can be written there is no runtime either.
-            found = []
-        ours = set(self.kernel_manager.list_kernel_ids())
-        # Oldest first: where a kernel was restarted, the newest runtime counts.
-        return {m.owner.kernel_id: m for m in found if m.owner.kernel_id in ours}
+            manifest = await self._kernels.require(kernel_id)
+        except RuntimeUnavailableError as error:
+            self._refuse(404, error)
+            return
+        client = SupervisorClient(manifest)
+        try:
+            answer = await ask(client, manifest)
+        except HeliostatError as error:
+            status = next((code for kind, code in _STATUS_OF if isinstance(error, kind)), 502)
+            self._refuse(status, error)
+        else:
+            self._answer(answer)
+        finally:
+            client.close()
 
 
 class RuntimesHandler(_Handler):
@@ -69,7 +107,7 @@ class RuntimesHandler(_Handler):
     @web.authenticated
     async def get(self) -> None:
         """Answer with a list of manifests."""
-        self._answer(list((await self._manifests()).values()))
+        self._answer(list((await self._kernels.manifests()).values()))
 
 
 class RuntimeHandler(_Handler):
@@ -78,26 +116,60 @@ class RuntimeHandler(_Handler):
     @web.authenticated
     async def get(self, kernel_id: str) -> None:
         """Answer with a ``RuntimeView``, or 404 when there is no such kernel or runtime."""
-        if kernel_id not in self.kernel_manager:
-            self._refuse(404, RuntimeUnavailableError(f"This server has no kernel {kernel_id}."))
-            return
-        manifest = (await self._manifests()).get(kernel_id)
-        if manifest is None:
-            message = f"Kernel {kernel_id} has no runtime."
-            action = "Choose the Heliostat kernel, or run `%load_ext heliostat`."
-            self._refuse(404, RuntimeUnavailableError(message, action))
-            return
-        client = SupervisorClient(manifest)
-        try:
+
+        async def view(client: SupervisorClient, _: Manifest) -> RuntimeView:
             at = time.time()
-            view = RuntimeView(at=at, status=await client.status(), sample=await client.latest_sample(at))
-        except HeliostatError as error:
-            status = next((code for kind, code in _STATUS_OF if isinstance(error, kind)), 502)
-            self._refuse(status, error)
-        else:
-            self._answer(view)
-        finally:
-            client.close()
+            status = clamp(await client.status(), self._limits.ceilings())
+            return RuntimeView(at=at, status=status, sample=await client.latest_sample(at))
+
+        await self._relay(kernel_id, view)
+
+
+class LogHandler(_Handler):
+    """Shows the log of one runtime."""
+
+    @web.authenticated
+    async def get(self, kernel_id: str) -> None:
+        """Answer with a ``LogTail``."""
+
+        async def tail(_: SupervisorClient, manifest: Manifest) -> LogTail:
+            lines = await asyncio.to_thread(last_lines, Path(manifest.directory) / LOG, _LOG_LINES)
+            return LogTail(lines=lines)
+
+        await self._relay(kernel_id, tail)
+
+
+class ActionHandler(_Handler):
+    """Changes one runtime. Each action is the supervisor's own, so panel and magics cannot disagree."""
+
+    @web.authenticated
+    async def post(self, kernel_id: str, action: str) -> None:
+        """Relay an action; 400 for a body that is not the action's."""
+
+        async def act(client: SupervisorClient, _: Manifest) -> Any:
+            ceilings = self._limits.ceilings()
+            if action == "plan":
+                target = self._body(ResizeTarget)
+                check(target, ceilings)
+                return await client.plan(target)
+            if action == "resize":
+                request = self._body(ResizeRequest)
+                check(request.target, ceilings)
+                return await client.resize(request)
+            if action == "restart":
+                restart = self._body(RestartRequest)
+                check(restart.target, ceilings)
+                return clamp(await client.restart(restart), ceilings)
+            return await (client.cancel_resize() if action == "cancel-resize" else client.stop())
+
+        await self._relay(kernel_id, act)
+
+    def _body(self, kind: type[_T]) -> _T:
+        try:
+            return msgspec.json.decode(self.request.body or b"{}", type=kind)
+        except msgspec.MsgspecError as error:
+            message = f"The request is not a {kind.__name__}: {error}."
+            raise ConfigurationError(message) from error
 
 
 class VersionHandler(_Handler):
@@ -109,11 +181,26 @@ class VersionHandler(_Handler):
         self._answer(VersionInfo(version=heliostat.__version__, api=API_VERSION))
 
 
-def handlers(base_url: str) -> list[tuple[str, type[APIHandler]]]:
+def last_lines(path: Path, lines: int) -> list[str]:
+    """Last lines of a text file, however long it is; none when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(path.stat().st_size - _LOG_BYTES, 0))
+            return file.read().decode(errors="replace").splitlines()[-lines:]
+    except OSError:
+        return []
+
+
+def handlers(base_url: str, limits: HeliostatLimits) -> list[tuple[str, type[Any], dict[str, Any]]]:
     """Routes of the extension below the server's base URL."""
     root = url_path_join(base_url, "heliostat", "api")
+    kernel = url_path_join(root, "runtimes", r"([\w-]+)")
+    given = {"limits": limits}
     return [
-        (url_path_join(root, "runtimes"), RuntimesHandler),
-        (url_path_join(root, "runtimes", r"([\w-]+)"), RuntimeHandler),
-        (url_path_join(root, "version"), VersionHandler),
+        (url_path_join(root, "runtimes"), RuntimesHandler, given),
+        (kernel, RuntimeHandler, given),
+        (url_path_join(kernel, "log"), LogHandler, given),
+        (url_path_join(kernel, "(plan|resize|cancel-resize|restart|stop)"), ActionHandler, given),
+        (url_path_join(root, "stream"), StreamHandler, given),
+        (url_path_join(root, "version"), VersionHandler, given),
     ]

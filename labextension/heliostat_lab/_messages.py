@@ -1,11 +1,13 @@
-"""What the server extension answers to the browser, beside the messages it relays.
+"""What the server extension and the browser say to each other, beside the messages that are relayed.
 
 The same conventions as in ``heliostat._messages``; TypeScript types are generated from both.
 """
 
 from __future__ import annotations
 
-from heliostat._messages import Message, RuntimeStatus, Sample
+import msgspec
+
+from heliostat._messages import CellAccount, ErrorBody, Message, Node, RuntimeStatus, Sample
 
 
 class RuntimeView(Message, frozen=True):
@@ -18,6 +20,51 @@ class RuntimeView(Message, frozen=True):
     """The latest reading; ``None`` before the first."""
 
 
+class StreamRequest(Message, frozen=True, kw_only=True):
+    """From the browser on ``heliostat/api/stream``: which kernels to follow."""
+
+    kernel_id: str
+    follow: bool = True
+    """``False``: this kernel is of no interest any more."""
+    interval: float = 1.0
+    """Seconds between two readings, 0.2 at the least."""
+
+
+class KernelEnd(Message, frozen=True, kw_only=True):
+    """How a kernel died that nobody had asked to end."""
+
+    at: float
+    what: str
+    action: str
+
+
+class StreamUpdate(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """To the browser on ``heliostat/api/stream``: news of one kernel's runtime.
+
+    Parts without news are left out. The first update after a change of runtime has all of them.
+    """
+
+    kernel_id: str
+    at: float
+    """When the server sent it, by the server's clock."""
+    present: bool = True
+    """``False``: the kernel has no runtime. What was known of a former one still holds as its last."""
+    status: RuntimeStatus | None = None
+    samples: list[Sample] = msgspec.field(default_factory=list)
+    """New readings, oldest first. Only the newest names processes."""
+    nodes: list[Node] | None = None
+    cells: list[CellAccount] | None = None
+    problem: ErrorBody | None = None
+    """Why there is no news, in the supervisor's words or ours."""
+    kernel_end: KernelEnd | None = None
+
+
+class LogTail(Message, frozen=True, kw_only=True):
+    """Answer of ``GET heliostat/api/runtimes/KERNEL_ID/log``."""
+
+    lines: list[str]
+
+
 class VersionInfo(Message, frozen=True):
     """Answer of ``GET heliostat/api/version``."""
 
@@ -27,5 +74,11 @@ class VersionInfo(Message, frozen=True):
     """Version of the supervisor's API that is spoken here."""
 
 
-PUBLIC_MESSAGES: tuple[type[Message], ...] = (RuntimeView, VersionInfo)
+PUBLIC_MESSAGES: tuple[type[Message], ...] = (
+    LogTail,
+    RuntimeView,
+    StreamRequest,
+    StreamUpdate,
+    VersionInfo,
+)
 """Roots for the generated types, after those of ``heliostat._messages``."""

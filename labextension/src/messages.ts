@@ -82,6 +82,13 @@ export interface HostUse {
   disk_limit_bytes: number | null;
 }
 
+/** How a kernel died that nobody had asked to end. */
+export interface KernelEnd {
+  at: number;
+  what: string;
+  action: string;
+}
+
 /** The most that may be asked for on this machine. */
 export interface Limits {
   cpus: number;
@@ -89,6 +96,11 @@ export interface Limits {
   memory_bytes: number;
   object_store_bytes: number;
   nodes: number;
+}
+
+/** Answer of `GET heliostat/api/runtimes/KERNEL_ID/log`. */
+export interface LogTail {
+  lines: string[];
 }
 
 /** What a plan takes away from work that is there now. `null`: not known. */
@@ -301,6 +313,36 @@ export interface Step {
   elapsed: number;
 }
 
+/** From the browser on `heliostat/api/stream`: which kernels to follow. */
+export interface StreamRequest {
+  kernel_id: string;
+  /** `False`: this kernel is of no interest any more. */
+  follow?: boolean;
+  /** Seconds between two readings, 0.2 at the least. */
+  interval?: number;
+}
+
+/**
+ * To the browser on `heliostat/api/stream`: news of one kernel's runtime.
+ *
+ * Parts without news are left out. The first update after a change of runtime has all of them.
+ */
+export interface StreamUpdate {
+  kernel_id: string;
+  /** When the server sent it, by the server's clock. */
+  at: number;
+  /** `False`: the kernel has no runtime. What was known of a former one still holds as its last. */
+  present?: boolean;
+  status?: RuntimeStatus | null;
+  /** New readings, oldest first. Only the newest names processes. */
+  samples?: Sample[];
+  nodes?: Node[] | null;
+  cells?: CellAccount[] | null;
+  /** Why there is no news, in the supervisor's words or ours. */
+  problem?: ErrorBody | null;
+  kernel_end?: KernelEnd | null;
+}
+
 /** One change of state, with its reason in a sentence. */
 export interface Transition {
   state: RuntimeState;
@@ -326,7 +368,9 @@ export interface IMessages {
   Gpu: Gpu;
   GpuProcess: GpuProcess;
   HostUse: HostUse;
+  KernelEnd: KernelEnd;
   Limits: Limits;
+  LogTail: LogTail;
   Losses: Losses;
   Manifest: Manifest;
   Node: Node;
@@ -347,6 +391,8 @@ export interface IMessages {
   RuntimeView: RuntimeView;
   Sample: Sample;
   Step: Step;
+  StreamRequest: StreamRequest;
+  StreamUpdate: StreamUpdate;
   Transition: Transition;
   VersionInfo: VersionInfo;
 }
@@ -361,7 +407,9 @@ export const SCHEMAS: Record<keyof IMessages, object> = {
   Gpu: {"type": "object", "properties": {"index": {"type": "integer"}, "uuid": {"type": "string"}, "name": {"type": "string"}, "mig": {"type": "boolean"}, "utilization_percent": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "memory_used_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "memory_limit_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "temperature_celsius": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "power_watts": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "power_limit_watts": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "processes": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/GpuProcess"}}, {"type": "null"}]}}, "required": ["index", "uuid", "name", "mig", "utilization_percent", "memory_used_bytes", "memory_limit_bytes", "temperature_celsius", "power_watts", "power_limit_watts", "processes"]},
   GpuProcess: {"type": "object", "properties": {"pid": {"type": "integer"}, "memory_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "role": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "name": {"anyOf": [{"type": "string"}, {"type": "null"}]}}, "required": ["pid", "memory_bytes", "role", "name"]},
   HostUse: {"type": "object", "properties": {"cpu_percent": {"type": "number"}, "cpus": {"type": "number"}, "memory_used_bytes": {"type": "integer"}, "memory_limit_bytes": {"type": "integer"}, "shm_used_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "shm_limit_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "disk_used_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "disk_limit_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}}, "required": ["cpu_percent", "cpus", "memory_used_bytes", "memory_limit_bytes", "shm_used_bytes", "shm_limit_bytes", "disk_used_bytes", "disk_limit_bytes"]},
+  KernelEnd: {"type": "object", "properties": {"at": {"type": "number"}, "what": {"type": "string"}, "action": {"type": "string"}}, "required": ["at", "what", "action"]},
   Limits: {"type": "object", "properties": {"cpus": {"type": "integer"}, "gpus": {"type": "integer"}, "memory_bytes": {"type": "integer"}, "object_store_bytes": {"type": "integer"}, "nodes": {"type": "integer"}}, "required": ["cpus", "gpus", "memory_bytes", "object_store_bytes", "nodes"]},
+  LogTail: {"type": "object", "properties": {"lines": {"type": "array", "items": {"type": "string"}}}, "required": ["lines"]},
   Losses: {"type": "object", "properties": {"actors": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "running_tasks": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "object_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}}, "required": []},
   Manifest: {"type": "object", "properties": {"runtime_id": {"type": "string"}, "version": {"type": "integer"}, "owner": {"$ref": "#/$defs/Owner"}, "supervisor": {"$ref": "#/$defs/Owner"}, "socket": {"type": "string"}, "directory": {"type": "string"}, "provider": {"$ref": "#/$defs/Provider"}, "created_at": {"type": "number"}, "machine": {"type": "string"}}, "required": ["runtime_id", "version", "owner", "supervisor", "socket", "directory", "provider", "created_at", "machine"]},
   Node: {"type": "object", "properties": {"node_id": {"type": "string"}, "name": {"type": "string"}, "head": {"type": "boolean"}, "state": {"type": "string"}, "address": {"type": "string"}, "cpus": {"type": "number"}, "gpus": {"type": "number"}, "memory_bytes": {"type": "integer"}, "object_store_bytes": {"type": "integer"}, "cpus_used": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "gpus_used": {"anyOf": [{"type": "number"}, {"type": "null"}]}}, "required": ["node_id", "name", "head", "state", "address", "cpus", "gpus", "memory_bytes", "object_store_bytes"]},
@@ -382,6 +430,8 @@ export const SCHEMAS: Record<keyof IMessages, object> = {
   RuntimeView: {"type": "object", "properties": {"at": {"type": "number"}, "status": {"$ref": "#/$defs/RuntimeStatus"}, "sample": {"anyOf": [{"$ref": "#/$defs/Sample"}, {"type": "null"}]}}, "required": ["at", "status", "sample"]},
   Sample: {"type": "object", "properties": {"at": {"type": "number"}, "host": {"$ref": "#/$defs/HostUse"}, "processes": {"type": "array", "items": {"$ref": "#/$defs/ProcessUse"}}, "gpus": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Gpu"}}, {"type": "null"}]}, "ray": {"anyOf": [{"$ref": "#/$defs/RayUse"}, {"type": "null"}]}}, "required": ["at", "host", "processes", "gpus", "ray"]},
   Step: {"type": "object", "properties": {"name": {"type": "string"}, "at": {"type": "number"}, "elapsed": {"type": "number"}}, "required": ["name", "at", "elapsed"]},
+  StreamRequest: {"type": "object", "properties": {"kernel_id": {"type": "string"}, "follow": {"type": "boolean"}, "interval": {"type": "number"}}, "required": ["kernel_id"]},
+  StreamUpdate: {"type": "object", "properties": {"kernel_id": {"type": "string"}, "at": {"type": "number"}, "present": {"type": "boolean"}, "status": {"anyOf": [{"$ref": "#/$defs/RuntimeStatus"}, {"type": "null"}]}, "samples": {"type": "array", "items": {"$ref": "#/$defs/Sample"}}, "nodes": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Node"}}, {"type": "null"}]}, "cells": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/CellAccount"}}, {"type": "null"}]}, "problem": {"anyOf": [{"$ref": "#/$defs/ErrorBody"}, {"type": "null"}]}, "kernel_end": {"anyOf": [{"$ref": "#/$defs/KernelEnd"}, {"type": "null"}]}}, "required": ["kernel_id", "at"]},
   Transition: {"type": "object", "properties": {"state": {"$ref": "#/$defs/RuntimeState"}, "at": {"type": "number"}, "reason": {"type": "string"}}, "required": ["state", "at", "reason"]},
   VersionInfo: {"type": "object", "properties": {"version": {"type": "string"}, "api": {"type": "string"}}, "required": ["version", "api"]},
 };

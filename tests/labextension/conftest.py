@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from jupyter_server.serverapp import ServerApp
+
 
 @pytest.fixture  # type: ignore[no-redef]
 def jp_server_config() -> dict[str, Any]:
@@ -35,6 +38,8 @@ class Answers:
     def __init__(self) -> None:
         self.by_path: dict[str, tuple[int, bytes]] = {}
         self.queries: list[str] = []
+        self.bodies: list[tuple[str, bytes]] = []
+        self.news = asyncio.Event()
 
     def set(self, path: str, message: Any, status: int = 200) -> None:
         """Answer ``message`` on ``path``; bytes go out as they are."""
@@ -46,8 +51,18 @@ class _Handler(RequestHandler):
     def initialize(self, answers: Answers) -> None:
         self._answers = answers
 
-    def get(self) -> None:
+    async def get(self) -> None:
         self._answers.queries.append(self.request.query)
+        if self.get_query_argument("after", None) is not None:
+            # As the supervisor does: the answer comes when there is news.
+            await self._answers.news.wait()
+            self._answers.news.clear()
+        status, body = self._answers.by_path[self.request.path]
+        self.set_status(status)
+        self.finish(body)
+
+    def post(self) -> None:
+        self._answers.bodies.append((self.request.path, self.request.body))
         status, body = self._answers.by_path[self.request.path]
         self.set_status(status)
         self.finish(body)
@@ -82,6 +97,13 @@ def silent_socket(socket_path: Path) -> Iterator[None]:
         listener.bind(str(socket_path))
         listener.listen()
         yield
+
+
+@pytest.fixture
+def kernel_id(jp_serverapp: ServerApp, jp_asyncio_loop: asyncio.AbstractEventLoop) -> str:
+    """Id of a real kernel of the server; the server ends it."""
+    started = jp_serverapp.kernel_manager.start_kernel(kernel_name="python3")
+    return str(jp_asyncio_loop.run_until_complete(started))
 
 
 class Manifests:

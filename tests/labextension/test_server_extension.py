@@ -9,24 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from jupyter_server.auth.identity import User
 from tornado.httpclient import HTTPClientError, HTTPResponse
+from tornado.web import create_signed_value
 
 import heliostat
-from heliostat._messages import (
-    ErrorBody,
-    HostUse,
-    Manifest,
-    Owner,
-    Provider,
-    RuntimeState,
-    RuntimeStatus,
-    Sample,
-)
+from heliostat._messages import ErrorBody, Manifest
 from heliostat_lab import _supervisor_client
 from heliostat_lab._messages import RuntimeView, VersionInfo
 
+from .messages import ready, sample
+
 if TYPE_CHECKING:
-    import asyncio
     from pathlib import Path
 
     from jupyter_server.serverapp import ServerApp
@@ -37,52 +31,13 @@ Fetch = Callable[..., Awaitable[HTTPResponse]]
 ROOT = ("heliostat", "api")
 
 
-def ready() -> RuntimeStatus:
-    """Return the status of a runtime at rest."""
-    return RuntimeStatus(
-        runtime_id="r1",
-        version=1,
-        state=RuntimeState.READY,
-        reason="",
-        since=1.0,
-        started_at=1.0,
-        provider=Provider.LOCAL,
-        boot_mode=None,
-        owner=Owner(pid=1, started_at=1.0),
-        supervisor_pid=1,
-        steps=[],
-        transitions=[],
-        address=None,
-        token_path=None,
-        session_dir="",
-        log_dir="",
-        resources=None,
-        limits=None,
-        failure=None,
-        resize=None,
-    )
-
-
-def sample(at: float) -> Sample:
-    """Return a reading taken at ``at``."""
-    host = HostUse(
-        cpu_percent=40.0,
-        cpus=2.0,
-        memory_used_bytes=1,
-        memory_limit_bytes=2,
-        shm_used_bytes=None,
-        shm_limit_bytes=None,
-        disk_used_bytes=None,
-        disk_limit_bytes=None,
-    )
-    return Sample(at=at, host=host, processes=[], gpus=None, ray=None)
-
-
-@pytest.fixture
-def kernel_id(jp_serverapp: ServerApp, jp_asyncio_loop: asyncio.AbstractEventLoop) -> str:
-    """Id of a real kernel of the server; the server ends it."""
-    started = jp_serverapp.kernel_manager.start_kernel(kernel_name="python3")
-    return str(jp_asyncio_loop.run_until_complete(started))
+def login_cookie(server: ServerApp) -> str:
+    """Return the cookie of somebody who logged in with a browser."""
+    provider: Any = server.identity_provider
+    name = f"username-localhost-{server.port}"
+    secret = server.web_app.settings["cookie_secret"]
+    signed = create_signed_value(secret, name, provider.user_to_cookie(User(username="somebody")))
+    return f"{name}={signed.decode()}"
 
 
 async def refusal(fetch: Fetch, *path: str, **more: Any) -> tuple[int, ErrorBody]:
