@@ -82,12 +82,14 @@ async def test_credentials_are_needed(jp_fetch: Fetch, action: str) -> None:
 async def test_a_foreign_page_cannot_act(jp_fetch: Fetch, jp_serverapp: Any, action: str) -> None:
     """A request that carries a login cookie but no XSRF token, as another site's would, is refused."""
     login = {"Cookie": login_cookie(jp_serverapp), "Authorization": ""}
-    seen = await jp_fetch(*ROOT, "runtimes", headers=login)
+    own_page = {"Referer": f"http://127.0.0.1:{jp_serverapp.port}/lab"}
+    seen = await jp_fetch(*ROOT, "runtimes", headers={**login, **own_page})
     assert seen.code == 200
     with pytest.raises(HTTPClientError) as caught:
         await jp_fetch(*ROOT, "runtimes", "k1", action, method="POST", body=b"", headers=login)
-    assert caught.value.code == 403
-    assert "_xsrf" in str(caught.value)
+    response = caught.value.response
+    assert response is not None
+    assert (response.code, b"_xsrf" in response.body) == (403, True)
 
 
 @pytest.mark.parametrize("action", ACTIONS)

@@ -34,10 +34,13 @@ ROOT = ("heliostat", "api")
 def login_cookie(server: ServerApp) -> str:
     """Return the cookie of somebody who logged in with a browser."""
     provider: Any = server.identity_provider
-    name = f"username-localhost-{server.port}"
-    secret = server.web_app.settings["cookie_secret"]
-    signed = create_signed_value(secret, name, provider.user_to_cookie(User(username="somebody")))
-    return f"{name}={signed.decode()}"
+    secret, user = (
+        server.web_app.settings["cookie_secret"],
+        provider.user_to_cookie(User(username="somebody")),
+    )
+    # The name has the host in it, by either of its names.
+    names = [f"username-{host}-{server.port}" for host in ("localhost", "127-0-0-1")]
+    return "; ".join(f"{name}={create_signed_value(secret, name, user).decode()}" for name in names)
 
 
 async def refusal(fetch: Fetch, *path: str, **more: Any) -> tuple[int, ErrorBody]:
