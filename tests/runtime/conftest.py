@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.owner import Owner
+from tests.support.owner import Owner, wait_for
+from tests.support.postgres import PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,3 +36,14 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
     owner = Owner(tmp_path_factory.mktemp("owner"), "cpus=2", {})
     yield owner
     owner.end()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL server for all tests that need one; they make tables of their own names."""
+    server = PostgresServer()
+    try:
+        wait_for(server.is_up, 30)
+        yield server
+    finally:
+        server.stop()
