@@ -76,6 +76,11 @@ class Runtime:
         """Whether the runtime has failed, by what is known here; the supervisor may still live."""
         return self._watcher.is_dead()
 
+    @property
+    def known(self) -> RuntimeStatus | None:
+        """The status as it was last heard, without asking; ``None`` before the first."""
+        return self._watcher.latest()
+
     def status(self) -> RuntimeStatus:
         """What the runtime is doing now; one round trip to the supervisor.
 

@@ -1,0 +1,68 @@
+"""Why a worker ended: what it said itself, what the kernel counted, what Ray knows."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_FATAL = re.compile(r"^Fatal Python error: (?P<what>.+)$", re.MULTILINE)
+_COUNTERS = (("/proc/vmstat", "oom_kill"), ("/sys/fs/cgroup/memory.events", "oom_kill"))
+
+
+@dataclass(frozen=True)
+class Death:
+    """How a worker's process ended.
+
+    ``code`` is its exit code where it is known; ``out_of_memory`` is whether that was the cause.
+    """
+
+    text: str
+    code: int | None = None
+    out_of_memory: bool = False
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has killed for want of memory, as far as it tells."""
+    total = 0
+    for path, name in _COUNTERS:
+        with contextlib.suppress(OSError, ValueError):
+            for line in Path(path).read_text().splitlines():
+                key, _, value = line.partition(" ")
+                total += int(value) if key == name else 0
+    return total
+
+
+def explain(reference: Any, *, code: int | None, text: str, oom_kills_before: int) -> Death:
+    """Explain the end of a worker.
+
+    Parameters
+    ----------
+    reference:
+        Result of the actor's endless call, which Ray fails when it learns of the death.
+    code, text:
+        What the worker said: the code it exited with, the crash that the interpreter wrote.
+    oom_kills_before:
+        The kernel's count when the work began.
+    """
+    if code is not None:
+        return Death(f"its process ended itself with exit code {code}", code)
+    fatal = _FATAL.search(text)
+    if fatal is not None:
+        return Death(f"its process crashed: {fatal['what']}\n{text[fatal.start() :].strip()}")
+    told = _told_by_ray(reference)
+    if oom_kills() > oom_kills_before or "OutOfMemory" in told or "low memory" in told:
+        return Death("its process was killed for want of memory", -9, out_of_memory=True)
+    return Death("its process was killed (SIGKILL, or an end that it could not report)", -9)
+
+
+def _told_by_ray(reference: Any) -> str:
+    import ray
+
+    try:
+        ray.get(reference, timeout=1.0)
+    except ray.exceptions.RayError as error:
+        return f"{type(error).__name__} {error}"
+    return ""

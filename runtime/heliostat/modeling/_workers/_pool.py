@@ -1,0 +1,149 @@
+"""Workers that have nothing to do, kept for the next call.
+
+An idle worker has its libraries loaded and holds memory, but neither CPUs of the runtime nor a
+GPU: a reservation lasts as long as a call. Idle workers end after some time, before a resize
+goes on, when their runtime ends, and when somebody needs what they keep.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from heliostat.exceptions import ConfigurationError
+from heliostat.modeling._workers._hub import Hub
+
+if TYPE_CHECKING:
+    from heliostat.modeling._workers._worker import Size, Worker
+
+IDLE_VARIABLE = "HELIOSTAT_WORKERS_IDLE_SECONDS"
+_DEFAULT_IDLE_S = 120.0
+_LOOK_S = 0.25
+_MOST = 64
+
+
+class Pool:
+    """Idle workers of this process's runtime. Safe to use from every thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[tuple[float, Worker]] = []
+        self._hub: Hub | None = None
+        self._of: str | None = None
+        self._janitor: threading.Thread | None = None
+
+    def hub(self) -> Hub:
+        """Where workers of the runtime that this process is connected to come in."""
+        import ray
+
+        host = "127.0.0.1" if _is_local() else str(ray.util.get_node_ip_address())
+        with self._lock:
+            if self._hub is None or self._of != _connection():
+                if self._hub is not None:
+                    self._hub.close()
+                self._drop()
+                self._hub, self._of = Hub(host), _connection()
+            return self._hub
+
+    def take(self, size: Size, node_id: str) -> Worker | None:
+        """Take an idle worker of that size on that node, the one that was busy last."""
+        with self._lock:
+            for index in range(len(self._idle) - 1, -1, -1):
+                worker = self._idle[index][1]
+                if not worker.alive:
+                    del self._idle[index]
+                elif (worker.size, worker.node_id) == (size, node_id):
+                    return self._idle.pop(index)[1]
+        return None
+
+    def give(self, worker: Worker) -> None:
+        """Keep a worker that has nothing to do."""
+        seconds = idle_seconds()
+        with self._lock:
+            if not worker.alive or not seconds or len(self._idle) >= _MOST or self._of != _connection():
+                worker.kill()
+                return
+            self._idle.append((time.monotonic() + seconds, worker))
+            if self._janitor is None:
+                self._janitor = threading.Thread(target=self._look, name="heliostat-workers", daemon=True)
+                self._janitor.start()
+
+    def free(self) -> int:
+        """End all idle workers; returns how many there were."""
+        with self._lock:
+            return self._drop()
+
+    def pids(self) -> list[int]:
+        """Processes of the idle workers."""
+        with self._lock:
+            return [worker.pid for _, worker in self._idle if worker.alive]
+
+    def _drop(self) -> int:
+        count = len(self._idle)
+        for _, worker in self._idle:
+            worker.kill()
+        self._idle = []
+        return count
+
+    def _look(self) -> None:
+        """Run on a thread while there are idle workers."""
+        while True:
+            time.sleep(_LOOK_S)
+            with self._lock:
+                if self._of != _connection() or _resizing():
+                    self._drop()
+                now = time.monotonic()
+                for _, worker in [entry for entry in self._idle if entry[0] <= now]:
+                    worker.kill()
+                self._idle = [entry for entry in self._idle if entry[0] > now and entry[1].alive]
+                if not self._idle:
+                    self._janitor = None
+                    return
+
+
+def idle_seconds() -> float:
+    """How long an idle worker is kept: ``HELIOSTAT_WORKERS_IDLE_SECONDS``; 0 for not at all."""
+    text = os.environ.get(IDLE_VARIABLE, "")
+    try:
+        seconds = float(text) if text else _DEFAULT_IDLE_S
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        message = f"{IDLE_VARIABLE}={text!r} is not a time."
+        raise ConfigurationError(message, "Set it to seconds from 0.")
+    return seconds
+
+
+def _connection() -> str | None:
+    from heliostat._cluster import driver
+
+    job = driver.job_id()
+    return None if job is None else f"{driver.connected_to()} {job}"
+
+
+def _is_local() -> bool:
+    from heliostat import _handle
+    from heliostat._messages import Provider
+
+    runtime = _handle.current()
+    known: Any = runtime.known if runtime is not None else None
+    return known is not None and known.provider is Provider.LOCAL
+
+
+def _resizing() -> bool:
+    from heliostat import _handle
+
+    runtime = _handle.current()
+    known = runtime.known if runtime is not None else None
+    return known is not None and known.resize is not None and not known.resize.state.finished
+
+
+def _forget_after_fork() -> None:
+    """A forked child has no workers: they are its parent's."""
+    pool.__init__()  # type: ignore[misc]
+
+
+pool = Pool()
+os.register_at_fork(after_in_child=_forget_after_fork)
