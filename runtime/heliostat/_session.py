@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-import re
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from heliostat._lease import NAME, Mode
+from heliostat._leased_connection import Asker, open_leased
 from heliostat._paths import data_directory
 from heliostat.exceptions import ConfigurationError, DataError
 
@@ -20,7 +24,8 @@ SaveMode = Literal["errorifexists", "overwrite", "append"]
 
 _PATH_VARIABLE = "HELIOSTAT_WAREHOUSE"
 _SOURCE = "heliostat_source"
-_LOCK_HOLDER = re.compile(r"lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
+_WAIT_VARIABLE = "HELIOSTAT_WAREHOUSE_WAIT"
+_WAIT_SECONDS = 30.0
 _SAVE_STATEMENTS: dict[SaveMode, str] = {
     "errorifexists": "CREATE TABLE {table} AS SELECT * FROM {source}",
     "overwrite": "CREATE OR REPLACE TABLE {table} AS SELECT * FROM {source}",
@@ -39,6 +44,11 @@ def warehouse_path() -> Path:
 class Session:
     """A connection to the embedded warehouse. Its DataFrames are DuckDB relations, which are lazy.
 
+    Several processes may have a session of one warehouse. The file is opened for the length of a
+    statement, a transaction or a result that is streamed: by many that read, or by one that writes.
+    The others wait, for at most ``HELIOSTAT_WAREHOUSE_WAIT`` seconds (default 30).
+    A pickled session is the session of the same warehouse wherever it is unpickled.
+
     Parameters
     ----------
     path:
@@ -47,13 +57,22 @@ class Session:
     Raises
     ------
     ConfigurationError
-        The file cannot be made or opened, or another process has it open: one process at a
-        time may have a warehouse open.
+        The file cannot be made or opened.
+    WarehouseBusyError
+        Other processes did not let go of the file in time.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = Path(path).expanduser().absolute() if path is not None else warehouse_path()
-        self._connection: duckdb.DuckDBPyConnection | None = _connect(self.path)
+        self._process = os.getpid()
+        self._connection: duckdb.DuckDBPyConnection | None
+        self._connection, self._asker = _connect(self.path)
+        _open_sessions.add(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from heliostat.context import session_at
+
+        return session_at, (str(self.path),)
 
     def __repr__(self) -> str:
         return f"Session({str(self.path)!r}{', closed' if self.closed else ''})"
@@ -66,14 +85,15 @@ class Session:
 
     @property
     def closed(self) -> bool:
-        """Whether ``close`` was called."""
-        return self._connection is None
+        """Whether ``close`` was called, or this is the copy that a forked process inherited."""
+        return self._connection is None or self._process != os.getpid()
 
     def close(self) -> None:
-        """Close the file, so that another process may open it. Relations made here end with it."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Let go of the warehouse for good. Relations made here end with it."""
+        connection, self._connection = self._connection, None
+        if connection is not None and self._process == os.getpid():
+            connection.close()
+            self._asker.close()
 
     def table(self, name: str) -> duckdb.DuckDBPyRelation:
         """Return a table as a relation; nothing is read yet. Raises DataError when it is not there."""
@@ -152,59 +172,81 @@ class Session:
             message = f"mode={mode!r} is not a way to save a table."
             raise ConfigurationError(message, f"Use one of {', '.join(_SAVE_STATEMENTS)}.")
         connection = self._open_connection()
-        if mode == "errorifexists" and self._exists(name):
-            message = f"The table {name!r} is there already."
-            raise DataError(message, 'Use mode="overwrite" or mode="append".', table=name)
-        if mode == "append" and not self._exists(name):
-            mode = "errorifexists"
-        try:
-            connection.register(_SOURCE, df if isinstance(df, duckdb.DuckDBPyRelation) else _as_arrow(df))
-        except duckdb.InvalidInputException:
-            # A relation of somebody else's connection: let that connection read it.
-            connection.register(_SOURCE, df.to_arrow_reader())
-        try:
-            connection.execute(_SAVE_STATEMENTS[mode].format(table=_quote(name), source=_SOURCE))
-        except duckdb.Error as error:
-            message = f"The table {name!r} could not be saved: {error}"
-            raise DataError(message, table=name) from error
-        finally:
-            connection.unregister(_SOURCE)
+        with self._asker.lease.use(Mode.WRITE):
+            if mode == "errorifexists" and self._exists(name):
+                message = f"The table {name!r} is there already."
+                raise DataError(message, 'Use mode="overwrite" or mode="append".', table=name)
+            if mode == "append" and not self._exists(name):
+                mode = "errorifexists"
+            _register(connection, df)
+            try:
+                connection.execute(_SAVE_STATEMENTS[mode].format(table=_quote(name), source=_SOURCE))
+            except duckdb.Error as error:
+                message = f"The table {name!r} could not be saved: {error}"
+                raise DataError(message, table=name) from error
+            finally:
+                connection.unregister(_SOURCE)
 
     def tables(self) -> list[str]:
         """Names of the tables, sorted; tables outside of the schema ``main`` as ``schema.table``."""
-        rows = (
-            self._open_connection()
-            .execute(
-                "SELECT CASE schema_name WHEN 'main' THEN table_name"
-                " ELSE schema_name || '.' || table_name END AS name FROM duckdb_tables() ORDER BY name"
-            )
-            .fetchall()
+        rows = self._rows(
+            "SELECT CASE schema_name WHEN 'main' THEN table_name"
+            " ELSE schema_name || '.' || table_name END AS name"
+            " FROM duckdb_tables() WHERE database_name = ? ORDER BY name",
+            [NAME],
         )
         return [row[0] for row in rows]
 
     def drop_table(self, name: str) -> None:
         """Remove a table and its rows. Raises DataError when it is not there."""
         connection = self._open_connection()
-        if not self._exists(name):
-            message = f"There is no table {name!r} in {self.path}."
-            raise DataError(message, table=name)
-        connection.execute(f"DROP TABLE {_quote(name)}")
+        with self._asker.lease.use(Mode.WRITE):
+            if not self._exists(name):
+                message = f"There is no table {name!r} in {self.path}."
+                raise DataError(message, table=name)
+            connection.execute(f"DROP TABLE {_quote(name)}")
 
     def _exists(self, name: str) -> bool:
         schema, _, table = name.rpartition(".")
-        found = self._open_connection().execute(
+        found = self._rows(
             "SELECT 1 FROM information_schema.tables"
-            " WHERE lower(table_schema) = lower(?) AND lower(table_name) = lower(?)",
-            [schema or "main", table],
+            " WHERE table_catalog = ? AND lower(table_schema) = lower(?) AND lower(table_name) = lower(?)",
+            [NAME, schema or "main", table],
         )
-        return bool(found.fetchall())
+        return bool(found)
+
+    def _rows(self, query: str, params: list[Any]) -> list[tuple[Any, ...]]:
+        """Read all rows of a query of our own at once, while the file is there."""
+        connection = self._open_connection()
+        with self._asker.lease.use(Mode.READ):
+            rows: list[tuple[Any, ...]] = connection.execute(query, params).fetchall()
+            return rows
 
     def _open_connection(self) -> duckdb.DuckDBPyConnection:
-        if self._connection is None:
+        if self._connection is None or self.closed:
             message = f"The session of {self.path} is closed."
             action = "Call heliostat.context.get_active_session() for an open one."
             raise ConfigurationError(message, action)
         return self._connection
+
+
+_open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+_inherited: list[Session] = []
+
+
+def _keep_inherited() -> None:
+    """In a forked child: DuckDB's threads are gone, and to end its connections would wait for them."""
+    _inherited.extend(_open_sessions)
+    _open_sessions.clear()
+
+
+os.register_at_fork(after_in_child=_keep_inherited)
+
+
+@atexit.register
+def _close_all() -> None:
+    for session in list(_open_sessions):
+        session.close()
 
 
 def _quote(name: str) -> str:
@@ -216,50 +258,49 @@ def _quote(name: str) -> str:
     return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
 
 
+def _register(connection: Any, df: Any) -> None:
+    """Make the rows of ``df`` readable under the name that ``save_as_table`` uses."""
+    import duckdb
+
+    try:
+        connection.register(_SOURCE, df if isinstance(df, duckdb.DuckDBPyRelation) else _as_reader(df))
+    except duckdb.InvalidInputException:
+        # A relation of somebody else's connection: let that connection read it.
+        connection.register(_SOURCE, df.to_arrow_reader())
+
+
 def _as_arrow(data: Any) -> Any:
+    return _as_reader(data).read_all()
+
+
+def _as_reader(data: Any) -> Any:
     from heliostat.data._sources import source_of
 
     if isinstance(data, Mapping | list):
         import pyarrow as pa
 
-        return pa.table(dict(data)) if isinstance(data, Mapping) else pa.Table.from_pylist(data)
-    return source_of(data).reader().read_all()
+        table = pa.table(dict(data)) if isinstance(data, Mapping) else pa.Table.from_pylist(data)
+        return table.to_reader()
+    return source_of(data).reader()
 
 
-def _connect(path: Path) -> duckdb.DuckDBPyConnection:
-    import duckdb
-
+def _connect(path: Path) -> tuple[duckdb.DuckDBPyConnection, Asker]:
     elsewhere = f"Set {_PATH_VARIABLE} to a file that can be written."
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         message = f"The directory of the warehouse, {path.parent}, cannot be made: {error.strerror}."
         raise ConfigurationError(message, elsewhere, path=str(path)) from error
+    return open_leased(path.resolve(), _wait_seconds())
+
+
+def _wait_seconds() -> float:
+    text = os.environ.get(_WAIT_VARIABLE, "")
     try:
-        # Queries see tables, never the Python variables that happen to have the same name.
-        connection = duckdb.connect(str(path), config={"python_enable_replacements": False})
-    except duckdb.Error as error:
-        holder = _LOCK_HOLDER.search(str(error))
-        if holder is None:
-            message = f"The warehouse {path} cannot be opened: {error}"
-            raise ConfigurationError(message, elsewhere, path=str(path)) from error
-        pid = int(holder["pid"])
-        message = f"The warehouse {path} is open in process {pid} ({_command(pid) or holder['program']})."
-        action = (
-            "One process at a time may have it open: close the session there"
-            f" (get_active_session().close(), or end that process), or set {_PATH_VARIABLE} to another file."
-        )
-        raise ConfigurationError(message, action, path=str(path), pid=pid) from error
-    # The bar would write into the output of whatever cell happens to run the query.
-    connection.execute("SET enable_progress_bar = false")
-    return connection
-
-
-def _command(pid: int) -> str:
-    """What a process is, as the user would know it; empty when it cannot be told."""
-    import psutil
-
-    try:
-        return " ".join(psutil.Process(pid).cmdline())[:120]
-    except psutil.Error:
-        return ""
+        seconds = float(text) if text else _WAIT_SECONDS
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < threading.TIMEOUT_MAX:
+        message = f"{_WAIT_VARIABLE} is {text!r}, which is not a number of seconds."
+        raise ConfigurationError(message, f"Use for example {_WAIT_SECONDS:g}.")
+    return seconds

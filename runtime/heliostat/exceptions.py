@@ -12,6 +12,7 @@
     │   ├── AuthenticationError it is there and refuses us
     │   └── RuntimeLostError    it was there and is gone
     ├── ResizeTimeoutError      a resize did not finish in time and was rolled back
+    ├── WarehouseBusyError      other processes did not let go of the warehouse in time
     ├── TaskCancelledError      work was cancelled: from the panel, by a magic, through the API
     └── TrainingError           training failed on a worker
 
@@ -41,6 +42,7 @@ __all__ = [
     "RuntimeUnavailableError",
     "TaskCancelledError",
     "TrainingError",
+    "WarehouseBusyError",
     "error_from_body",
 ]
 
@@ -138,6 +140,10 @@ class ResizeTimeoutError(HeliostatError, TimeoutError):
 
 class TaskCancelledError(HeliostatError, RuntimeError):
     """Work was cancelled by somebody who may; ``task_id`` says which."""
+
+
+class WarehouseBusyError(HeliostatError):
+    """Other processes did not let go of the warehouse in time; ``pids`` says which. Nothing was changed."""
 
 
 class TrainingError(HeliostatError, RuntimeError):

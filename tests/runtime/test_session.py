@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -91,25 +89,6 @@ def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path, path: str) -> 
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="HELIOSTAT_WAREHOUSE"):
         Session(path.format(file=tmp_path / "file", folder=tmp_path))
-
-
-def test_a_second_process_is_told_who_has_the_file(tmp_path: Path) -> None:
-    """While another process has the warehouse open, the error gives its pid; afterwards it opens."""
-    path = tmp_path / "warehouse.duckdb"
-    hold = (
-        "import sys, heliostat._session as s; x = s.Session(sys.argv[1]); print('open', flush=True); input()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", hold, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "open\n"
-        with pytest.raises(ConfigurationError, match=f"open in process {holder.pid}") as refused:
-            Session(path)
-        assert refused.value.pid == holder.pid
-        assert "get_active_session().close()" in refused.value.action
-        holder.communicate("\n")
-    Session(path).close()
 
 
 def test_modes_of_saving(session: Session) -> None:

@@ -1,0 +1,247 @@
+"""One warehouse and several real processes, some of which are killed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+
+from heliostat import _lease
+from heliostat._session import Session
+from heliostat.exceptions import ConfigurationError, WarehouseBusyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PRELUDE = """
+import os, sys, time
+from heliostat._session import Session
+session = Session(sys.argv[1])
+def say(text):
+    print(text, flush=True)
+    input()
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """The file of a warehouse with the table ``t`` of 100,000 rows."""
+    path = tmp_path / "warehouse.duckdb"
+    with Session(path) as session:
+        session.sql("CREATE TABLE t AS SELECT range AS i FROM range(100000)")
+    return path
+
+
+@contextmanager
+def other(path: Path, code: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that ran ``code`` up to its ``say``; killed at the end if it is still there."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PRELUDE + code, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "here\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def count(session: Session) -> int:
+    """Rows of the table ``t``."""
+    found = session.sql("SELECT count(*) FROM t")
+    assert found is not None
+    return int(found.fetchall()[0][0])
+
+
+def test_an_open_session_is_in_nobody_s_way(path: Path) -> None:
+    """While a process has a session, a relation and a finished result, others read and write."""
+    with (
+        other(
+            path,
+            "r = session.table('t').filter('i < 5'); r.fetchall(); say('here'); say(r.count('*').fetchall())",
+        ) as first,
+        Session(path) as session,
+    ):
+        assert count(session) == 100_000
+        session.save_as_table({"i": [-1, -2]}, "t", mode="append")
+        assert count(session) == 100_002
+        assert first.stdin is not None
+        assert first.stdout is not None
+        first.stdin.write("\n")
+        first.stdin.flush()
+        assert first.stdout.readline() == "[(7,)]\n"  # the relation was asked again and saw what was added
+
+
+def test_many_writers_lose_nothing(path: Path) -> None:
+    """Processes that append and read at the same time take turns; every row arrives once."""
+    code = PRELUDE + (
+        "for n in range(5):\n"
+        "    session.save_as_table({'i': [1]}, 't', mode='append')\n"
+        "    assert session.table('t').count('*').fetchall()[0][0] > 100_000\n"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(path)]) for _ in range(3)]
+    with Session(path) as session:
+        for _ in range(5):
+            session.save_as_table({"i": [1]}, "t", mode="append")
+        assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0]
+        assert count(session) == 100_020
+
+
+@pytest.mark.parametrize(
+    ("code", "purpose"),
+    [
+        ("session.sql('BEGIN'); session.sql('INSERT INTO t VALUES (1)'); say('here')", "read"),
+        ("r = session.table('t').to_arrow_reader(1000); r.read_next_batch(); say('here')", "write"),
+    ],
+)
+def test_who_waits_is_told_for_whom(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: str, purpose: str
+) -> None:
+    """An open transaction or stream makes others wait, then raise with its pid; its death sets them free."""
+    monkeypatch.setenv("HELIOSTAT_WAREHOUSE_WAIT", "0.3")
+    with other(path, code) as holder:
+        told = f"to {purpose}: .* process {holder.pid} "
+        with pytest.raises(WarehouseBusyError, match=told) as refused, Session(path) as session:
+            session.save_as_table({"i": [1]}, "t", mode="append")
+        assert refused.value.pids == [holder.pid]
+        if purpose == "write":
+            with Session(path) as session:
+                assert count(session) == 100_000
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+        with Session(path) as session:
+            assert count(session) == 100_000  # what was not committed is gone
+            session.save_as_table({"i": [1]}, "t", mode="append")
+
+
+def test_a_program_without_sessions_is_waited_for_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DuckDB's own program locks the file by itself; a session waits and names it."""
+    monkeypatch.setenv("HELIOSTAT_WAREHOUSE_WAIT", "0.2")
+    code = f"import duckdb; c = duckdb.connect({str(path)!r}); print('here', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "here\n"
+        with pytest.raises(WarehouseBusyError, match=str(program.pid)):
+            Session(path)
+        program.communicate("\n")
+    Session(path).close()
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.02, 0.1])
+def test_a_killed_writer_leaves_whole_statements(path: Path, moment: float) -> None:
+    """However a process that writes is killed, what it had committed is there and nothing is half."""
+    code = (
+        "session.sql('CREATE TABLE log(n INTEGER)')\nprint('here', flush=True)\n"
+        "for n in range(1, 10**6):\n"
+        "    session.sql(f'INSERT INTO t SELECT -{n} FROM range(50000)')\n"
+        "    session.sql(f'INSERT INTO log VALUES ({n})')\n"
+    )
+    with other(path, code) as writer:
+        time.sleep(moment)  # the moment of death is the case
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.wait()
+    with Session(path) as session:
+        logged = session.sql("SELECT coalesce(max(n), 0) FROM log")
+        written = session.sql("SELECT count(*) FROM t WHERE i < 0")
+        assert logged is not None
+        assert written is not None
+        statements, rest = divmod(written.fetchall()[0][0], 50_000)
+        assert rest == 0
+        assert statements - logged.fetchall()[0][0] in (0, 1)
+
+
+def test_a_result_that_is_read_keeps_the_file(path: Path) -> None:
+    """A stream stays whole while the session is idle, and the file is let go when it is read or dropped."""
+    with Session(path) as session:
+        for read in (False, True):
+            reader = session.table("t").to_arrow_reader(1000)
+            rows = reader.read_next_batch().num_rows
+            time.sleep(_lease._IDLE_SECONDS * 1.5)  # idle for longer than the file is kept
+            if read:
+                assert rows + sum(batch.num_rows for batch in reader) == 100_000
+            del reader
+            deadline = time.monotonic() + 10
+            while session._asker.lease._locked is not None:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            duckdb.connect(str(path)).close()
+
+
+def test_writing_under_an_unread_result_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that would wait for its own stream says so."""
+    monkeypatch.setenv("HELIOSTAT_WAREHOUSE_WAIT", "0.2")
+    with Session(path) as session:
+        session.table("t").count("*").fetchall()
+        session._asker.lease._detach()
+        reader = session.table("t").to_arrow_reader(1000)
+        with pytest.raises(WarehouseBusyError, match="of this process is still being read"):
+            session.sql("DELETE FROM t")
+        del reader
+        session.sql("DELETE FROM t")
+        assert count(session) == 0
+
+
+def test_a_forked_process_and_a_pickle_get_a_session_of_their_own(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that travels to another process, by fork or pickle, opens the same warehouse there."""
+    monkeypatch.setenv("HELIOSTAT_WAREHOUSE", str(path))
+    code = (
+        "import os, pickle, sys\nfrom heliostat.context import get_active_session\n"
+        "session = get_active_session()\nassert pickle.loads(pickle.dumps(session)) is session\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    assert session.closed\n"
+        "    get_active_session().save_as_table({'i': [1]}, 't', mode='append')\n"
+        "    os._exit(0)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+        "print(session.table('t').count('*').fetchall())\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert found.stdout == "[(100001,)]\n", found.stderr
+    with Session(path) as session, pickle.loads(pickle.dumps(session)) as copy:
+        assert copy.path == path
+
+
+def test_waiting_time_is_checked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A waiting time that is no number is refused by name."""
+    monkeypatch.setenv("HELIOSTAT_WAREHOUSE_WAIT", "soon")
+    with pytest.raises(ConfigurationError, match="HELIOSTAT_WAREHOUSE_WAIT is 'soon'"):
+        Session(path)
+
+
+def test_what_is_used_of_duckdb_is_there() -> None:
+    """Relations ask their connection through ``_submit``, and it may be made of a class of ours."""
+    asked = []
+
+    class Mine(duckdb.DuckDBPyConnection):
+        __slots__ = ()
+
+        def __getattribute__(self, name: str) -> object:
+            asked.append(name)
+            return super().__getattribute__(name)
+
+    connection = duckdb.connect()
+    connection.__class__ = Mine
+    relation = connection.sql("SELECT 1 AS a").filter("a = 1")
+    asked.clear()
+    assert relation.fetchall() == [(1,)]
+    assert relation.to_arrow_reader(10).read_all().num_rows == 1
+    assert asked.count("_submit") == 2
+    connection.close()
