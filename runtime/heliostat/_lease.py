@@ -139,6 +139,12 @@ class Lease:
             self._thread.join()
         self.forget()
 
+    def rest(self) -> None:
+        """Let go of the file until it is needed again, if nothing uses it."""
+        with self._changed:
+            if self._is_idle():
+                self._detach()
+
     def forget(self) -> None:
         """Close the lock files, and with them let go of the locks."""
         for descriptor in (self._lock, self._turn):
@@ -218,6 +224,11 @@ class Lease:
             if _CONFLICT in str(error):
                 return False
             message = f"The warehouse {self.path} cannot be opened: {error}"
+            if isinstance(error, duckdb.ResourceInUseException):
+                action = (
+                    "Open it in one session of this process, and do not fork while a result is being read."
+                )
+                raise ConfigurationError(message, action, path=str(self.path)) from error
             action = "Set HELIOSTAT_WAREHOUSE to a file that can be written."
             raise ConfigurationError(message, action, path=str(self.path)) from error
         self._attached = mode
@@ -285,18 +296,21 @@ class Lease:
 
 
 _leases: weakref.WeakSet[Lease] = weakref.WeakSet()
-_inherited: set[str] = set()
-"""Descriptors that DuckDB had opened in the process that forked this one; they are never closed."""
+
+
+def _before_fork() -> None:
+    """Let go of what is idle: a child believes the file open that its parent had, and cannot close it."""
+    for lease in list(_leases):
+        lease.rest()
 
 
 def _forget_all() -> None:
     """In a forked child: the locks belong to the parent, and must end with it."""
     for lease in list(_leases):
-        _inherited.update(_descriptors(lease.path))
         lease.forget()
 
 
-os.register_at_fork(after_in_child=_forget_all)
+os.register_at_fork(before=_before_fork, after_in_child=_forget_all)
 
 
 def _open_lock(path: Path, suffix: str) -> int:
@@ -324,11 +338,8 @@ def _is_open_here(path: Path) -> bool:
         import psutil
 
         return any(found.path == str(path) for found in psutil.Process().open_files())
-    return any(name not in _inherited for name in _descriptors(path))
-
-
-def _descriptors(path: Path) -> Iterator[str]:
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
             if descriptor.readlink() == path:
-                yield descriptor.name
+                return True
+    return False

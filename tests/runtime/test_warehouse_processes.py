@@ -16,6 +16,7 @@ import pytest
 
 from heliostat import _lease
 from heliostat._session import Session
+from heliostat.context import get_active_session
 from heliostat.exceptions import ConfigurationError, WarehouseBusyError
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def test_writing_under_an_unread_result_is_refused(path: Path, monkeypatch: pyte
     monkeypatch.setenv("HELIOSTAT_WAREHOUSE_WAIT", "0.2")
     with Session(path) as session:
         session.table("t").count("*").fetchall()
-        session._asker.lease._detach()
+        session._asker.lease.rest()
         reader = session.table("t").to_arrow_reader(1000)
         with pytest.raises(WarehouseBusyError, match="of this process is still being read"):
             session.sql("DELETE FROM t")
@@ -217,6 +218,42 @@ def test_a_forked_process_and_a_pickle_get_a_session_of_their_own(
     assert found.stdout == "[(100001,)]\n", found.stderr
     with Session(path) as session, pickle.loads(pickle.dumps(session)) as copy:
         assert copy.path == path
+
+
+def test_two_sessions_in_one_process(path: Path) -> None:
+    """Sessions of one warehouse in one process read together and write in turn."""
+    with Session(path) as first, Session(path) as second:
+        assert count(first) == count(second) == 100_000
+        first.save_as_table({"i": [1]}, "t", mode="append")
+        assert count(second) == 100_001
+
+
+def test_tasks_of_the_runtime_have_a_session(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task gets the session by calling for it or as an argument, and reads and writes with it."""
+    import ray
+
+    from heliostat import _handle
+
+    monkeypatch.setenv("HELIOSTAT_WAREHOUSE", str(path))
+    _handle.init(cpus=2)
+    try:
+
+        def work(number: int, given: Session) -> int:
+            from heliostat.context import get_active_session
+
+            session = get_active_session()
+            assert given is session
+            session.save_as_table({"i": [-number]}, "t", mode="append")
+            found: int = session.table("t").filter(f"i = -{number}").count("*").fetchall()[0][0]
+            return found
+
+        task = ray.remote(work)
+        with get_active_session() as session:
+            below = session.table("t").filter("i < 0")
+            assert ray.get([task.remote(n, session) for n in range(1, 5)], timeout=60) == [1, 1, 1, 1]
+            assert sorted(below.fetchall()) == [(-4,), (-3,), (-2,), (-1,)]
+    finally:
+        _handle.shutdown()
 
 
 def test_waiting_time_is_checked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
