@@ -6,6 +6,7 @@ does, and what first needs a runtime there (``%runtime start``, ``heliostat.init
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,27 +16,28 @@ __all__ = ["load_ipython_extension", "unload_ipython_extension"]
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """Register magics, completions and cell events; loading twice is loading once."""
+    """Register magics, completions and cell events; loading twice is loading once.
+
+    A magic whose name somebody else has is registered under another one, and that is said.
+    """
+    from heliostat_magics._base import Magics
     from heliostat_magics._events import CellEvents
-    from heliostat_magics.resize import ResizeMagic
-    from heliostat_magics.runtime import RuntimeMagic
+    from heliostat_magics._table import MAGICS
 
     if CellEvents.of(shell) is not None:
         return
     CellEvents.install(shell)
-    RuntimeMagic.install(shell)
-    ResizeMagic.install(shell)
+    for sentence in Magics.install(shell, MAGICS):
+        print(sentence, file=sys.stderr)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Take back everything that loading registered; the runtime itself is left alone."""
+    from heliostat_magics._base import Magics
     from heliostat_magics._events import CellEvents
-    from heliostat_magics.resize import ResizeMagic
-    from heliostat_magics.runtime import RuntimeMagic
 
-    events = CellEvents.of(shell)
-    if events is None:
-        return
-    events.uninstall()
-    RuntimeMagic.uninstall(shell)
-    ResizeMagic.uninstall(shell)
+    events, magics = CellEvents.of(shell), Magics.of(shell)
+    if events is not None:
+        events.uninstall()
+    if magics is not None:
+        magics.uninstall()

@@ -1,0 +1,20 @@
+"""Every magic of Heliostat, by name. A new one is a line here and a module."""
+
+from __future__ import annotations
+
+from heliostat_magics._base import Registration
+
+__all__ = ["MAGICS"]
+
+MAGICS: tuple[Registration, ...] = (
+    Registration(
+        "resize",
+        "heliostat_magics.resize:ResizeMagic",
+        "Bring the runtime behind this notebook to another size.",
+    ),
+    Registration(
+        "runtime",
+        "heliostat_magics.runtime:RuntimeMagic",
+        "Show or steer the Ray runtime behind this notebook.",
+    ),
+)

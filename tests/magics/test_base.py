@@ -1,0 +1,101 @@
+"""What all magics have in common: names, help, flags and completion."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from IPython.core.error import UsageError
+from tests.magics.support import Cells
+
+from heliostat_magics._base import Magics
+from heliostat_magics._parser import split
+from heliostat_magics._table import MAGICS
+
+if TYPE_CHECKING:
+    from heliostat_magics._base import Registration
+
+
+def test_a_name_that_is_taken_is_left_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ours comes under another name, says so, takes the name when asked, and gives back its own."""
+    cells = Cells(capsys)
+    cells.shell.magics_manager.register_function(lambda line: f"theirs {line}", "line", "runtime")
+    said = cells.load()
+    assert "%runtime stays with " in said
+    assert "Heliostat's is %hruntime" in said
+    assert cells.run("%runtime x").result == "theirs x"
+    assert "No runtime" in repr(cells.run("%hruntime").result)
+    assert "answers to runtime now" in cells.run("%hruntime --as runtime").stdout
+    assert "No runtime" in repr(cells.run("%runtime").result)
+    assert isinstance(cells.run("%runtime --as 3x").error, UsageError)
+    cells.close()
+    tables = cells.shell.magics_manager.magics
+    assert not {"runtime", "hruntime", "resize"} & set(tables["line"])
+
+
+@pytest.mark.parametrize("registration", MAGICS, ids=lambda each: each.name)
+def test_help_is_complete(cells: Cells, registration: Registration) -> None:
+    """``--help`` and ``?`` are one text that names every flag; ``%lsmagic`` has the summary."""
+    magics = Magics.of(cells.shell)
+    assert magics is not None
+    magic = magics.magic(registration)
+    text = magic.help_text()
+    kind = registration.kinds[0]
+    function = cells.shell.magics_manager.magics[kind][registration.name]
+    assert function.getdoc() == text
+    assert function.__doc__ == registration.summary
+    assert text.startswith(f"usage: {registration.sign}")
+    assert all(flag in text for flag in magic.parser("").flags())
+    assert not [line for line in text.splitlines() if len(line) > 100]
+
+
+def test_the_nearest_flag_is_named(cells: Cells) -> None:
+    """A flag that is misspelt is refused with the one that was meant."""
+    ran = cells.run("%resize cpus=2 --dry-rum")
+    assert isinstance(ran.error, UsageError)
+    assert "did you mean --dry-run?" in str(ran.error)
+    assert "%resize --help tells more" in str(ran.error)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('a "b c" --x', ["a", "b c", "--x"]),
+        ('--params {\'a\': 1, "b": {"c": 2}} -n 3', ["--params", '{\'a\': 1, "b": {"c": 2}}', "-n", "3"]),
+        ("name << rest", ["name", "<<", "rest"]),
+        ("C:\\\\x #tag", ["C:\\x", "#tag"]),
+        ("", []),
+    ],
+)
+def test_lines_are_split_as_a_shell_does(line: str, words: list[str]) -> None:
+    """Quotes group, JSON needs none, and nothing is a comment."""
+    assert split(line) == words
+
+
+def test_an_open_quote_is_a_usage_error() -> None:
+    """A quote that is not closed is refused in words."""
+    with pytest.raises(UsageError, match="no closing quotation"):
+        split('a "b')
+
+
+def test_completion_knows_commands_flags_and_assignments(cells: Cells) -> None:
+    """Tab offers what may stand there, behind ``x = %`` too, and leaves other lines alone."""
+    assert cells.complete("%runtime st") == ["start", "status", "steps", "stop"]
+    assert cells.complete("view = %runtime restart --c") == ["--cpus"]
+    assert "--lines" not in cells.complete("%runtime start -")
+    assert cells.complete("%resize cpus=2 ")[:3] == ["gpus=", "memory=", "nodes="]
+    assert "--as" in cells.complete("%resize --")
+    assert "cpus=" not in cells.complete("x = 1; ")
+
+
+def test_loading_imports_no_magic() -> None:
+    """The extension loads without the modules of its magics, so the kernel starts as fast as before."""
+    code = (
+        "import sys; from IPython.core.interactiveshell import InteractiveShell as S; s = S();"
+        "import heliostat_magics as m; m.load_ipython_extension(s);"
+        "print([n for n in sys.modules if n.startswith('heliostat_magics.') and not '._' in n])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
