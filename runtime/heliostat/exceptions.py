@@ -6,6 +6,7 @@
     ├── ConfigurationError      a setting or an argument cannot be used
     │   └── ResizeError         a size that cannot be had
     ├── DataError               data cannot be read or converted as asked
+    │   └── UnsupportedSourceError  sources of a kind, or of kinds together, that cannot be read
     ├── MissingDependencyError  an optional package is not installed
     ├── RuntimeUnavailableError there is no runtime to talk to
     │   ├── BootError           it did not come up
@@ -42,6 +43,7 @@ __all__ = [
     "RuntimeUnavailableError",
     "TaskCancelledError",
     "TrainingError",
+    "UnsupportedSourceError",
     "WarehouseBusyError",
     "error_from_body",
 ]
@@ -112,6 +114,10 @@ class ResizeError(ConfigurationError):
 
 class DataError(HeliostatError, ValueError):
     """Data cannot be read or converted as asked; names the column or the file."""
+
+
+class UnsupportedSourceError(DataError, RuntimeError):
+    """Sources of a kind that cannot be read, or of several kinds at once; nothing was read."""
 
 
 class MissingDependencyError(HeliostatError, ImportError):

@@ -127,8 +127,6 @@ def test_what_cannot_be_read_is_refused(session: Session) -> None:
         DataConnector.from_dataframe(pd.DataFrame({"mixed": [1, "a"]}, dtype=object)).to_arrow()
     with pytest.raises(ConfigurationError, match="-1"):
         DataConnector.from_dataframe(TABLE).to_pandas(limit=-1)
-    with pytest.raises(DataError, match="exactly one"):
-        DataConnector.DEFAULT_INGESTOR_CLASS.from_sources(session, ["file.parquet"])
     with pytest.raises(ConfigurationError, match="session"):
         DataConnector.DEFAULT_INGESTOR_CLASS.from_sources(None, [DataFrameInfo("SELECT 1")])
 

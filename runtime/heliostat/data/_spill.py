@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heliostat.exceptions import ConfigurationError, DataError
+from heliostat.data._shards import RowSlice
+from heliostat.exceptions import ConfigurationError, DataError, HeliostatError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ ROW_GROUP_ROWS = 65_536
 """Rows of a row group: the unit that is decoded."""
 
 _DIRECTORY_VARIABLE = "HELIOSTAT_SPILL_DIR"
+_ACTION = f"Free some space, or set {_DIRECTORY_VARIABLE} to a directory with more."
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,7 @@ def spilled(
     named:
         For each: a name, the connector, and the columns to write. Rows are streamed, never held.
     directory:
-        Where to make the private directory; ``HELIOSTAT_SPILL_DIR`` goes before it, and the
-        system's directory for temporary files is the default.
+        As for ``private_directory``.
 
     Raises
     ------
@@ -79,20 +80,32 @@ def spilled(
     DataError
         The rows cannot be read.
     """
+    with private_directory(directory) as private:
+        rows = {}
+        for name, connector, columns in named:
+            path = private / f"{name}.parquet"
+            written = write_parquet(connector.to_reader(columns), path)
+            rows[name] = SpilledRows(str(path), sum(piece.rows for piece in written))
+        yield rows
+
+
+@contextmanager
+def private_directory(directory: str | None = None) -> Iterator[Path]:
+    """Make a directory that only this user can read, and remove it afterwards.
+
+    ``HELIOSTAT_SPILL_DIR`` says where, else ``directory``, else the system's directory for
+    temporary files. Raises ConfigurationError when it cannot be made.
+    """
     base = os.environ.get(_DIRECTORY_VARIABLE) or directory or tempfile.gettempdir()
-    action = f"Free some space, or set {_DIRECTORY_VARIABLE} to a directory with more."
     try:
         private = Path(tempfile.mkdtemp(prefix="heliostat-spill-", dir=base))
     except OSError as error:
         message = (
             f"The directory {base}, for rows on their way to workers, cannot be written: {error.strerror}."
         )
-        raise ConfigurationError(message, action) from error
+        raise ConfigurationError(message, _ACTION) from error
     try:
-        yield {
-            name: _write(connector, columns, private / f"{name}.parquet", action)
-            for name, connector, columns in named
-        }
+        yield private
     finally:
         shutil.rmtree(private, ignore_errors=True)
 
@@ -111,29 +124,44 @@ def read_range(part: RowRange) -> Iterator[pa.Table]:
             first += rows
 
 
-def _write(connector: DataConnector, columns: Sequence[str], path: Path, action: str) -> SpilledRows:
+def write_parquet(reader: pa.RecordBatchReader, path: Path) -> tuple[RowSlice, ...]:
+    """Stream rows into a file, and return where they are.
+
+    Raises
+    ------
+    ConfigurationError
+        The file cannot be written.
+    DataError
+        The rows cannot be read.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = 0
+    groups: list[int] = []
     held: list[Any] = []
-    held_rows = 0
-    reader = connector.to_reader(columns)
     try:
         with reader, pq.ParquetWriter(path, reader.schema, compression="lz4") as writer:
+
+            def write() -> None:
+                table = pa.Table.from_batches(held)
+                writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+                whole, rest = divmod(table.num_rows, ROW_GROUP_ROWS)
+                groups.extend([ROW_GROUP_ROWS] * whole + [rest] * (rest > 0))
+                held.clear()
+
             for batch in reader:
                 held.append(batch)
-                held_rows += batch.num_rows
-                rows += batch.num_rows
-                if held_rows >= ROW_GROUP_ROWS:
-                    writer.write_table(pa.Table.from_batches(held), row_group_size=ROW_GROUP_ROWS)
-                    held, held_rows = [], 0
-            if held_rows:
-                writer.write_table(pa.Table.from_batches(held), row_group_size=ROW_GROUP_ROWS)
+                if sum(part.num_rows for part in held) >= ROW_GROUP_ROWS:
+                    write()
+            if held:
+                write()
+    except HeliostatError:
+        raise
     except OSError as error:
         message = f"The rows for the workers could not be written to {path.parent}: {error}."
-        raise ConfigurationError(message, action) from error
+        raise ConfigurationError(message, _ACTION) from error
     except pa.ArrowException as error:
         message = f"The rows for the workers could not be read: {error}."
         raise DataError(message) from error
-    return SpilledRows(str(path), rows)
+    size = path.stat().st_size
+    return tuple(RowSlice(str(path), index, 0, rows, None, size) for index, rows in enumerate(groups))

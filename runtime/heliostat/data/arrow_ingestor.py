@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from heliostat.data._sources import RelationSource, Source, source_of, to_pandas
-from heliostat.data.data_source import DataFrameInfo, DataSource
-from heliostat.exceptions import ConfigurationError, DataError
+from heliostat.data._sources import Source, source_from, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,52 +12,74 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from heliostat.data.data_source import DataSource
+
 __all__ = ["ArrowIngestor"]
 
 
 class ArrowIngestor:
-    """Reads queries of a session, and frames in memory, as Arrow.
+    """Reads queries, dataset versions, files, and what a process has at hand, as Arrow.
 
     Parameters
     ----------
     session:
-        Runs the queries among ``data_sources``.
+        Runs the queries among ``data_sources``; others need none.
     data_sources:
-        What to read: one ``DataFrameInfo``.
+        What to read, all of one kind.
+    format:
+        Format of the files, where their names do not say it.
+    kwargs:
+        Further options for files: ``schema``, ``partitioning``.
 
     Raises
     ------
     ConfigurationError
-        There is no session.
+        There are queries and no session.
     DataError
-        A source is of a kind that cannot be read, or the query is not valid.
+        A source is of a kind that cannot be read, or a query is not valid.
     """
 
-    def __init__(self, session: Any, data_sources: Sequence[DataSource]) -> None:
-        if session is None:
-            message = "A session is required to run a query."
-            raise ConfigurationError(message, "Pass session=heliostat.context.get_active_session().")
-        self._data_sources = list(data_sources)
-        self._source: Source = RelationSource(_relation(session, self._data_sources))
+    def __init__(
+        self,
+        session: Any,
+        data_sources: Sequence[DataSource],
+        format: str | None = None,  # noqa: A002 - the documented name
+        **kwargs: Any,
+    ) -> None:
+        options = kwargs if format is None else {**kwargs, "format": format}
+        self._source: Source = source_from(session, data_sources, **options)
 
     @classmethod
-    def from_sources(cls, session: Any, sources: Sequence[DataSource]) -> Self:
-        """Make an ingestor that reads ``sources`` on ``session``."""
-        return cls(session, sources)
+    def from_sources(cls, session: Any, sources: Sequence[DataSource], **kwargs: Any) -> Self:
+        """Make an ingestor that reads ``sources``; queries run on ``session``."""
+        return cls(session, sources, **kwargs)
+
+    @classmethod
+    def from_ray_dataset(cls, ray_ds: Any, **kwargs: Any) -> Self:
+        """Make an ingestor that reads a Ray Dataset."""
+        return cls.from_arrow(ray_ds, **kwargs)
 
     @classmethod
     def from_arrow(cls, data: Any) -> Self:
-        """Make an ingestor over a relation or frame of this process. Raises DataError."""
+        """Make an ingestor over a relation, frame or dataset of this process. Raises DataError."""
+        return cls.from_source(source_of(data))
+
+    @classmethod
+    def from_source(cls, source: Source) -> Self:
+        """Make an ingestor over a source."""
         ingestor = cls.__new__(cls)
-        ingestor._source = source_of(data)
-        relation = ingestor._source.relation if isinstance(ingestor._source, RelationSource) else None
-        ingestor._data_sources = [] if relation is None else [DataFrameInfo(relation.sql_query())]
+        ingestor._source = source
         return ingestor
+
+    @property
+    def source(self) -> Source:
+        """Reads the rows as Arrow."""
+        return self._source
 
     @property
     def data_sources(self) -> list[DataSource]:
         """Where the rows come from; empty for frames in memory, which have no address."""
-        return list(self._data_sources)
+        return self._source.data_sources()
 
     @property
     def schema(self) -> pa.Schema:
@@ -78,20 +98,6 @@ class ArrowIngestor:
 
     def to_pandas(self, limit: int | None = None) -> pd.DataFrame:
         """Load the first ``limit`` rows (default: all). Raises MissingDependencyError without pandas."""
-        # Only batches that a query made are nobody else's and may be freed on the way.
-        frame: pd.DataFrame = to_pandas(
-            self.to_reader(limit=limit), owned=isinstance(self._source, RelationSource)
-        )
-        return frame
+        from heliostat.data._pandas import to_pandas
 
-
-def _relation(session: Any, sources: Sequence[DataSource]) -> Any:
-    if len(sources) != 1 or not isinstance(sources[0], DataFrameInfo):
-        kinds = ", ".join(type(source).__name__ for source in sources) or "nothing"
-        message = f"Unsupported data sources: {kinds}."
-        raise DataError(message, "Pass exactly one DataFrameInfo.")
-    relation = session.sql(sources[0].sql)
-    if relation is None:
-        message = f"The statement returns no rows: {sources[0].sql}"
-        raise DataError(message, "Pass a query.")
-    return relation
+        return to_pandas(self._source, limit)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from heliostat.data._sources import Source
     from heliostat.data.data_ingestor import DataIngestor
     from heliostat.data.data_source import DataSource
 
@@ -90,6 +91,22 @@ class DataConnector:
             session = get_active_session()
         ingestor = ingestor_class or cls.DEFAULT_INGESTOR_CLASS
         return cls(ingestor.from_sources(session, [DataFrameInfo(query)], **kwargs))
+
+    @classmethod
+    def from_sources(
+        cls,
+        session: Any,
+        sources: Sequence[DataSource],
+        ingestor_class: type[DataIngestor] | None = None,
+        **kwargs: Any,
+    ) -> DataConnector:
+        """Read descriptions of sources, all of one kind; queries run on ``session``."""
+        return cls((ingestor_class or cls.DEFAULT_INGESTOR_CLASS).from_sources(session, sources, **kwargs))
+
+    @property
+    def source(self) -> Source:
+        """What reads the rows as Arrow; for the modules of this package and those that train."""
+        return self._ingestor.source
 
     @property
     def data_sources(self) -> list[DataSource]:

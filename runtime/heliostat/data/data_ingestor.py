@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from heliostat.data._sources import Source
     from heliostat.data.data_source import DataSource
 
 __all__ = ["DataIngestor"]
@@ -34,6 +35,11 @@ class DataIngestor(Protocol):
     @property
     def data_sources(self) -> list[DataSource]:
         """Where the rows come from; empty for frames in memory, which have no address."""
+        ...
+
+    @property
+    def source(self) -> Source:
+        """Reads the rows as Arrow."""
         ...
 
     @property
