@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,8 @@ def open_address(address: Address, name: str, *, autocommit: bool) -> Any:
         The driver is not installed.
     """
     dbapi = require(f"adbc_driver_{address.kind}.dbapi", "sql", f"The connection {name!r}")
+    # The import brings Polars along where that is installed, whose handler of Ctrl-C makes waits deaf to it.
+    signal.siginterrupt(signal.SIGINT, True)
     connection = None
     try:
         connection = dbapi.connect(address.uri, autocommit=autocommit)
