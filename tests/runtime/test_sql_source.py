@@ -17,7 +17,8 @@ import pyarrow as pa
 import pytest
 from tests.support.owner import wait_for
 
-from heliostat.data._sql import SqlSource
+from heliostat.data import DataConnector
+from heliostat.data._sources._sql import SqlSource
 from heliostat.exceptions import ConfigurationError, DataError
 
 if TYPE_CHECKING:
@@ -181,6 +182,24 @@ def test_sqlite_with_mixed_types_names_the_column(ask_sqlite: Ask) -> None:
     source = ask_sqlite("SELECT a, CASE WHEN a < 150000 THEN a ELSE 'text' END AS mixed FROM t ORDER BY a")
     with pytest.raises(DataError, match=r"'mixed'.*CAST"):
         source.reader().read_all()
+
+
+def test_a_connector_reads_a_named_connection(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``from_sql`` takes the name of a connection as its session, and parameters."""
+    monkeypatch.setenv("HELIOSTAT_CONNECTION_SHOP", postgres.uri)
+    connector = DataConnector.from_sql(
+        "SELECT g AS x FROM generate_series(1, 9) g WHERE g > $1", "shop", params=[4]
+    )
+    assert connector.count() == 5
+    assert connector.columns == ["x"]
+    assert pickle.loads(pickle.dumps(connector)).to_pandas()["x"].tolist() == [5, 6, 7, 8, 9]
+    assert "ss/word" not in repr(connector.source)
+    with pytest.raises(DataError, match="'nope'"):
+        connector.to_reader(["nope"])
+    with pytest.raises(ConfigurationError, match="no connection 'shup'"):
+        DataConnector.from_sql("SELECT 1", "shup")
 
 
 _SLOW = "SELECT pg_sleep(60)::text, '{}' AS x"

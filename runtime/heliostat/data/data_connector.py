@@ -74,11 +74,14 @@ class DataConnector:
         Parameters
         ----------
         query:
-            One query; it is checked now and run when rows are asked for.
+            One query; it is run when rows are asked for.
         session:
-            Runs it; default is the active session.
+            Runs it: a session (default: the active one), which checks it now; or the name or URI of
+            a connection to PostgreSQL or SQLite, see ``heliostat.connections``.
         ingestor_class:
             Reads instead of ``DEFAULT_INGESTOR_CLASS``; gets ``kwargs``.
+        **kwargs:
+            ``params=[...]``: values for ``$1``, ``$2`` (PostgreSQL) or ``?`` (SQLite) in the query.
 
         Raises
         ------

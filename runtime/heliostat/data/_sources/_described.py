@@ -24,7 +24,8 @@ def source_from(session: Any, sources: Sequence[DataSource], **options: Any) -> 
     session:
         Runs queries; not needed for others.
     options:
-        How to read files: ``format``, ``schema``, ``partitioning``.
+        How to read files: ``format``, ``schema``, ``partitioning``. For queries on a connection:
+        ``params``.
 
     Raises
     ------
@@ -48,16 +49,29 @@ def source_from(session: Any, sources: Sequence[DataSource], **options: Any) -> 
         if session is None:
             message = "A session is required to run a query."
             raise ConfigurationError(message, "Pass session=heliostat.context.get_active_session().")
-        return concatenated([query_source(session, s.sql) for s in sources if isinstance(s, DataFrameInfo)])
+        queries = [source.sql for source in sources if isinstance(source, DataFrameInfo)]
+        return concatenated([query_source(session, query, **options) for query in queries])
     message = "Unsupported data source type: versions of datasets cannot be read yet."
     raise UnsupportedSourceError(message, "Pass their files.")
 
 
-def query_source(session: Any, query: str) -> Source:
-    """Return the source for a query. Raises DataError when it is not valid or returns no rows."""
+def query_source(session: Any, query: str, params: Sequence[Any] = (), **ignored: Any) -> Source:
+    """Return the source for a query. Raises DataError when it is not valid or returns no rows.
+
+    ``session`` is a session, or the name or URI of a connection, whose database is not asked yet.
+    """
+    from heliostat._connections import Connection
     from heliostat.data._sources._dispatch import source_of
     from heliostat.data._sources._relation import RelationSource
 
+    del ignored
+    if isinstance(session, str | Connection):
+        from heliostat.data._sources._sql import SqlSource
+
+        return SqlSource.of(query, session, params)
+    if len(params):
+        message = "Parameters are for queries on a connection."
+        raise ConfigurationError(message, "Pass session.sql(query, params) to DataConnector.from_dataframe.")
     if not hasattr(session, "sql"):
         message = f"A {type(session).__module__}.{type(session).__qualname__} cannot run a query."
         raise ConfigurationError(message, "Pass session=heliostat.context.get_active_session().")

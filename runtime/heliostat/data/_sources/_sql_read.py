@@ -14,7 +14,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self
 
 from heliostat._adbc import Address, plain
-from heliostat.data._sql_types import plain_batch, plain_schema
+from heliostat.data._sources._sql_types import plain_batch, plain_schema
 from heliostat.exceptions import DataError, HeliostatError
 
 if TYPE_CHECKING:

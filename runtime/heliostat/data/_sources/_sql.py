@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from heliostat._connections import Connection, find
-from heliostat.data._sql_read import Rows
+from heliostat.data._sources._base import BATCH_ROWS, Source, checked_columns
+from heliostat.data._sources._sql_read import Rows
+from heliostat.data.data_source import DataFrameInfo
 from heliostat.exceptions import ConfigurationError, DataError
 
 if TYPE_CHECKING:
@@ -19,8 +21,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-BATCH_ROWS = 65_536
-"""Rows of one batch, where the driver lets us say."""
+    from heliostat.data.data_source import DataSource
 
 _MISMATCH = re.compile(
     r"Type mismatch in column (?P<index>\d+): expected (?P<expected>\w+) but got (?P<got>\S+)"
@@ -28,7 +29,7 @@ _MISMATCH = re.compile(
 
 
 @dataclass(frozen=True)
-class SqlSource:
+class SqlSource(Source):
     """One query on one database. Small and picklable; a pickle holds the database's URI."""
 
     query: str
@@ -76,8 +77,12 @@ class SqlSource:
         """Run the query; ``columns`` and ``limit`` reach the database."""
         import pyarrow as pa
 
-        rows = self._rows(columns, limit)
+        names = None if columns is None else checked_columns(self.schema(), columns)
+        rows = self._rows(names, limit)
         return pa.RecordBatchReader.from_batches(rows.schema, rows)
+
+    def data_sources(self) -> list[DataSource]:
+        return [DataFrameInfo(self.query)]
 
     def _rows(self, columns: Sequence[str] | None, limit: int | None) -> Rows:
         statement = self.query
