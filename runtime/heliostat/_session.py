@@ -148,6 +148,10 @@ class Session:
         connection.register(name, table)
         return connection.sql(f"SELECT * FROM {_quote(name)}")  # noqa: S608 - the name is quoted
 
+    def relation_of(self, data: Any) -> duckdb.DuckDBPyRelation:
+        """Make a relation over a pyarrow Dataset; columns and filters are pushed into it."""
+        return self._open_connection().from_arrow(data)
+
     def save_as_table(self, df: Any, name: str, mode: SaveMode = "errorifexists") -> None:
         """Write a DataFrame to a table of the warehouse; all of it or nothing.
 

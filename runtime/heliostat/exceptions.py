@@ -6,7 +6,11 @@
     ├── ConfigurationError      a setting or an argument cannot be used
     │   └── ResizeError         a size that cannot be had
     ├── DataError               data cannot be read or converted as asked
-    │   └── UnsupportedSourceError  sources of a kind, or of kinds together, that cannot be read
+    │   ├── UnsupportedSourceError  sources of a kind, or of kinds together, that cannot be read
+    │   └── DatasetError            a dataset cannot be used as asked
+    │       ├── DatasetExistError       it, or its version, is there already
+    │       ├── DatasetNotExistError    it, or its version, is not there
+    │       └── DatasetCannotDeleteError it could not be removed
     ├── MissingDependencyError  an optional package is not installed
     ├── RuntimeUnavailableError there is no runtime to talk to
     │   ├── BootError           it did not come up
@@ -35,6 +39,10 @@ __all__ = [
     "BootError",
     "ConfigurationError",
     "DataError",
+    "DatasetCannotDeleteError",
+    "DatasetError",
+    "DatasetExistError",
+    "DatasetNotExistError",
     "HeliostatError",
     "MissingDependencyError",
     "ResizeError",
@@ -118,6 +126,22 @@ class DataError(HeliostatError, ValueError):
 
 class UnsupportedSourceError(DataError, RuntimeError):
     """Sources of a kind that cannot be read, or of several kinds at once; nothing was read."""
+
+
+class DatasetError(DataError):
+    """A dataset cannot be used as asked; ``error_code`` says why where it is one of the three below."""
+
+
+class DatasetExistError(DatasetError):
+    """The dataset, or its version, is there already; ``error_code`` is ``OBJECT_ALREADY_EXISTS``."""
+
+
+class DatasetNotExistError(DatasetError):
+    """The dataset, or its version, is not there; ``error_code`` is ``NOT_FOUND``."""
+
+
+class DatasetCannotDeleteError(DatasetError):
+    """The dataset, or its version, could not be removed."""
 
 
 class MissingDependencyError(HeliostatError, ImportError):
