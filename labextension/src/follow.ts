@@ -1,19 +1,41 @@
-/** Keeps a manager on the kernel of the notebook that has the focus. */
+/** Keeps a manager on the kernel of the notebook or console that has the focus. */
 import { type ISessionContext } from '@jupyterlab/apputils';
-import { type INotebookTracker } from '@jupyterlab/notebook';
 import { type Kernel } from '@jupyterlab/services';
 import { type IDisposable } from '@lumino/disposable';
-import { Signal } from '@lumino/signaling';
+import { type ISignal, Signal } from '@lumino/signaling';
+import { type Widget } from '@lumino/widgets';
 
 import { type IRuntimeManager } from './runtime';
 
-/** Follows the focused notebook's kernel until disposed. */
+/** A widget with a session: a notebook's panel, or a console's. */
+export interface ISessionWidget extends Widget {
+  readonly sessionContext: ISessionContext;
+}
+
+/** What a notebook tracker and a console tracker have in common. */
+export interface ISessionTracker {
+  readonly currentWidget: ISessionWidget | null;
+  readonly currentChanged: ISignal<object, ISessionWidget | null>;
+}
+
+/** Follows the kernel of the tracked widget that was focused last, until disposed. */
 export class KernelFollower implements IDisposable {
-  constructor(tracker: INotebookTracker, manager: IRuntimeManager) {
-    this._tracker = tracker;
+  constructor(trackers: readonly ISessionTracker[], manager: IRuntimeManager) {
     this._manager = manager;
-    tracker.currentChanged.connect(this._onNotebook, this);
-    this._onNotebook();
+    for (const tracker of trackers) {
+      tracker.currentChanged.connect(this._onWidget, this);
+    }
+    this._onWidget(this, trackers.find(tracker => tracker.currentWidget)?.currentWidget ?? null);
+  }
+
+  /** The widget whose kernel is followed. */
+  get current(): ISessionWidget | null {
+    return this._current;
+  }
+
+  /** Emitted when `current`, or its kernel, is another one. */
+  get changed(): ISignal<this, void> {
+    return this._changed;
   }
 
   get isDisposed(): boolean {
@@ -25,39 +47,43 @@ export class KernelFollower implements IDisposable {
     Signal.clearData(this);
   }
 
-  private _onNotebook(): void {
-    const context = this._tracker.currentWidget?.sessionContext ?? null;
-    if (context === this._context) {
+  private _onWidget(_: object, widget: ISessionWidget | null): void {
+    if (widget === this._current) {
       return;
     }
-    this._context?.kernelChanged.disconnect(this._onKernel, this);
-    this._context?.statusChanged.disconnect(this._onStatus, this);
-    this._context = context;
-    this._context?.kernelChanged.connect(this._onKernel, this);
-    this._context?.statusChanged.connect(this._onStatus, this);
+    const before = this._current?.sessionContext;
+    before?.kernelChanged.disconnect(this._onKernel, this);
+    before?.statusChanged.disconnect(this._onStatus, this);
+    this._current?.disposed.disconnect(this._onDisposed, this);
+    this._current = widget;
+    widget?.sessionContext.kernelChanged.connect(this._onKernel, this);
+    widget?.sessionContext.statusChanged.connect(this._onStatus, this);
+    widget?.disposed.connect(this._onDisposed, this);
     this._onKernel();
   }
 
+  private _onDisposed(): void {
+    this._onWidget(this, null);
+  }
+
   private _onKernel(): void {
-    this._manager.follow(this._context?.session?.kernel?.id ?? null);
+    this._manager.follow(this._current?.sessionContext.session?.kernel?.id ?? null);
+    this._changed.emit();
   }
 
   /**
    * #### Notes
-   * A restart replaces the runtime under the same kernel id, and a cell may start one in a
-   * kernel that had none: neither is left to the next poll.
+   * A restart replaces the runtime under the same kernel id: the server finds the new one, and
+   * what is asked anew is everything about it.
    */
   private _onStatus(_: ISessionContext, status: Kernel.Status): void {
     if (status === 'restarting' || status === 'autorestarting') {
-      this._manager.follow(null);
-      this._onKernel();
-    } else if (status === 'idle' && this._manager.reading.view === null) {
-      void this._manager.refresh();
+      this._manager.refresh();
     }
   }
 
-  private _context: ISessionContext | null = null;
+  private readonly _changed = new Signal<this, void>(this);
+  private _current: ISessionWidget | null = null;
   private _isDisposed = false;
   private readonly _manager: IRuntimeManager;
-  private readonly _tracker: INotebookTracker;
 }

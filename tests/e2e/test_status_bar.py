@@ -70,6 +70,8 @@ def test_notebook_7_runs_the_extension_without_a_status_bar(page: Page, lab: Lab
     lab.write_notebook("seven.ipynb", "python3", "1 + 1")
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    with page.expect_response(re.compile("heliostat/api/runtimes/"), timeout=MILLISECONDS_TO_OPEN):
+    with page.expect_websocket(
+        lambda socket: "heliostat/api/stream" in socket.url, timeout=MILLISECONDS_TO_OPEN
+    ):
         page.goto(lab.page("notebooks/seven.ipynb"))
     assert [text for text in errors if "heliostat" in text] == []

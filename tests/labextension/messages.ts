@@ -1,11 +1,15 @@
 /** Messages as the server sends them, for the tests of the panel. */
 import {
+  type CellAccount,
   type Gpu,
+  type Node,
+  type ResizePlan,
+  type Resources,
   type RuntimeStatus,
   type RuntimeView,
   type Sample
 } from '../../labextension/src/messages';
-import { type IReading } from '../../labextension/src/runtime';
+import { type IReading, NOTHING } from '../../labextension/src/runtime';
 
 const GIB = 2 ** 30;
 
@@ -77,5 +81,53 @@ export function view(changes: Partial<RuntimeView> = {}): RuntimeView {
 }
 
 export function reading(changes: Partial<IReading> = {}): IReading {
-  return { kernelId: 'k1', view: view(), receivedAt: 5000, problem: null, ...changes };
+  return { ...NOTHING, isKnown: true, kernelId: 'k1', view: view(), receivedAt: 5000, ...changes };
+}
+
+export function resources(changes: Partial<Resources> = {}): Resources {
+  return { cpus: 2, gpus: 0, memory_bytes: 8 * GIB, object_store_bytes: GIB, nodes: 1, ...changes };
+}
+
+export function plan(changes: Partial<ResizePlan> = {}): ResizePlan {
+  return {
+    current: resources(),
+    target: resources({ cpus: 4 }),
+    changes: [{ kind: 'grow_cpus', amount: 2, node: null, text: 'adds 2 CPUs' }],
+    losses: {},
+    waits_for: [],
+    warnings: [],
+    estimated_seconds: 0.2,
+    command: '%resize cpus=4',
+    ...changes
+  };
+}
+
+export function node(changes: Partial<Node> = {}): Node {
+  return {
+    node_id: 'n1',
+    name: 'node-1',
+    head: false,
+    state: 'alive',
+    address: '127.0.0.1',
+    cpus: 8,
+    gpus: 0,
+    memory_bytes: GIB,
+    object_store_bytes: GIB,
+    cpus_used: 3,
+    gpus_used: 0,
+    ...changes
+  };
+}
+
+export function account(changes: Partial<CellAccount> = {}): CellAccount {
+  return {
+    cell_id: 'c1',
+    started_at: 1000,
+    ended_at: 1002,
+    cpu_seconds: 1.5,
+    gpu_seconds: null,
+    peak_memory_bytes: 512 * 2 ** 20,
+    peak_gpu_memory_bytes: null,
+    ...changes
+  };
 }

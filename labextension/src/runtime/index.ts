@@ -1,3 +1,4 @@
 export * from './manager';
 export * from './restapi';
+export * from './stream';
 export * from './validate';

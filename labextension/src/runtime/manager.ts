@@ -1,18 +1,24 @@
 /** Owns what is known about the runtime behind one kernel, and keeps it fresh. */
-import { JSONExt, type ReadonlyPartialJSONValue, Token } from '@lumino/coreutils';
+import { Token } from '@lumino/coreutils';
 import { type IDisposable } from '@lumino/disposable';
-import { Poll } from '@lumino/polling';
 import { type ISignal, Signal } from '@lumino/signaling';
 
-import { type RuntimeView } from '../messages';
+import {
+  type CellAccount,
+  type KernelEnd,
+  type Node,
+  type RuntimeView,
+  type Sample,
+  type StreamUpdate
+} from '../messages';
 import { type IRuntimeApi } from './restapi';
+import { type Connection, type RuntimeStream } from './stream';
 
-/** Between two attempts at a server that does not answer, at most. */
-const MAX_SECONDS = 30;
-/** While a runtime boots, stops or resizes, its steps are worth seeing. */
-const SECONDS_IN_CHANGE = 0.25;
-/** A kernel that starts has no runtime at first, or still its former one: expect a new one for so long. */
-const SECONDS_OF_HOPE = 10;
+/** The supervisor keeps readings for so long; more would be a memory of our own. */
+export const HISTORY_SECONDS = 900;
+
+/** What is younger is never called stale. */
+export const SECONDS_FRESH = 5;
 
 /** What was last learnt about a kernel's runtime. */
 export interface IReading {
@@ -20,43 +26,60 @@ export interface IReading {
   readonly kernelId: string | null;
   /** The last answer; `null` when the kernel has no runtime or nothing was learnt yet. */
   readonly view: RuntimeView | null;
-  /** When `view` arrived, in seconds of the browser's clock. */
+  /** When news arrived last, in seconds of the browser's clock. */
   readonly receivedAt: number;
-  /** Why the last attempt brought nothing new; `null` when it did. */
+  /** Seconds that the server's clock is ahead of the browser's. */
+  readonly ahead: number;
+  /** Whether anything was heard about this kernel. */
+  readonly isKnown: boolean;
+  /** Readings of the last 15 minutes, oldest first. */
+  readonly history: readonly Sample[];
+  readonly nodes: readonly Node[];
+  readonly cells: readonly CellAccount[];
+  /** How the kernel died, until it has a runtime again. */
+  readonly kernelEnd: KernelEnd | null;
+  /** Why there is no news; `null` when there is. */
   readonly problem: string | null;
 }
 
 /** Follows one kernel at a time. */
 export interface IRuntimeManager extends IDisposable {
+  readonly api: IRuntimeApi;
+  readonly connection: Connection;
   readonly reading: IReading;
-  /** Emitted when `reading` is another one. */
+  /** Emitted when `reading` or `connection` is another one. */
   readonly changed: ISignal<IRuntimeManager, IReading>;
-  /** Seconds between two readings of a runtime at rest. */
+  /** Seconds between two readings. */
   interval: number;
   /** Follow another kernel; what was known about the former is dropped. */
   follow(kernelId: string | null): void;
-  /** Ask now. */
-  refresh(): Promise<void>;
+  /** Ask anew for everything, at once. */
+  refresh(): void;
 }
 
 export const IRuntimeManager = new Token<IRuntimeManager>(
   'heliostat:IRuntimeManager',
-  'Follows the Heliostat runtime behind the kernel of the focused notebook.'
+  'Follows the Heliostat runtime behind the kernel of the focused notebook or console.'
 );
 
-/** Asks the server by polling, and stops while the page is hidden. */
+/** Listens to a stream that it owns. */
 export class RuntimeManager implements IRuntimeManager {
   constructor(options: RuntimeManager.IOptions) {
-    this._api = options.api;
-    this._hope = options.hope ?? SECONDS_OF_HOPE;
-    this._interval = options.interval ?? 2;
-    this._poll = new Poll({
-      auto: false,
-      factory: () => this._ask(),
-      frequency: { interval: this._interval * 1000, backoff: true, max: MAX_SECONDS * 1000 },
-      name: 'heliostat:RuntimeManager',
-      standby: options.standby ?? 'when-hidden'
-    });
+    this.api = options.api;
+    this._stream = options.stream;
+    this._interval = options.interval ?? 1;
+    this._stream.updated.connect(this._onUpdate, this);
+    this._stream.failed.connect(this._onFailure, this);
+    this._stream.connectionChanged.connect(this._onConnection, this);
+    this._clock = setInterval(() => {
+      this._onTick();
+    }, 1000);
+  }
+
+  readonly api: IRuntimeApi;
+
+  get connection(): Connection {
+    return this._stream.connection;
   }
 
   get reading(): IReading {
@@ -68,7 +91,7 @@ export class RuntimeManager implements IRuntimeManager {
   }
 
   get isDisposed(): boolean {
-    return this._poll.isDisposed;
+    return this._stream.isDisposed;
   }
 
   get interval(): number {
@@ -76,117 +99,142 @@ export class RuntimeManager implements IRuntimeManager {
   }
 
   set interval(seconds: number) {
-    this._interval = seconds;
-    this._pace();
+    const { kernelId } = this._reading;
+    if (seconds !== this._interval) {
+      this._interval = seconds;
+      if (kernelId !== null) {
+        this._stream.follow(kernelId, seconds);
+      }
+    }
   }
 
   follow(kernelId: string | null): void {
-    if (this.isDisposed || kernelId === this._reading.kernelId) {
+    const before = this._reading.kernelId;
+    if (this.isDisposed || kernelId === before) {
       return;
     }
-    this._set({ ...Private.NOTHING, kernelId });
-    this._hopeUntil = Private.now() + this._hope;
-    this._pace();
-    void (kernelId === null ? this._poll.stop() : this._poll.refresh());
+    this._set({ ...NOTHING, kernelId });
+    if (before !== null) {
+      this._stream.unfollow(before);
+    }
+    if (kernelId !== null) {
+      this._stream.follow(kernelId, this._interval);
+    }
   }
 
-  async refresh(): Promise<void> {
-    if (this._reading.kernelId !== null && !this.isDisposed) {
-      await this._poll.refresh();
-      await this._poll.tick;
+  refresh(): void {
+    if (this._reading.kernelId !== null) {
+      this._stream.refresh();
     }
   }
 
   dispose(): void {
     if (!this.isDisposed) {
-      this._poll.dispose();
+      clearInterval(this._clock);
+      this._stream.dispose();
       Signal.clearData(this);
     }
   }
 
-  /** One attempt. Rejects when it brought no runtime, so that the poll waits longer. */
-  private async _ask(): Promise<void> {
-    const { kernelId } = this._reading;
-    if (kernelId === null) {
-      return;
-    }
-    let view: RuntimeView | null;
-    try {
-      view = await this._api.view(kernelId);
-    } catch (reason) {
-      if (!this._isPast(kernelId)) {
-        const problem = reason instanceof Error ? reason.message : String(reason);
-        this._set({ ...this._reading, problem });
-      }
-      throw reason;
-    }
-    if (this._isPast(kernelId)) {
-      return;
-    }
-    this._set({ kernelId, view, receivedAt: Private.now(), problem: null });
-    this._pace();
-    if (view === null && !this._isHopeful()) {
-      throw new Error(`Kernel ${kernelId} has no runtime.`);
+  private _onUpdate(_: RuntimeStream, update: StreamUpdate): void {
+    if (update.kernel_id === this._reading.kernelId) {
+      this._set(Private.merge(this._reading, update, Date.now() / 1000));
     }
   }
 
-  private _isPast(kernelId: string): boolean {
-    return this.isDisposed || kernelId !== this._reading.kernelId;
+  private _onFailure(_: RuntimeStream, problem: string): void {
+    this._set({ ...this._reading, problem });
   }
 
-  private _isHopeful(): boolean {
-    return Private.now() < this._hopeUntil;
-  }
-
-  private _pace(): void {
-    const state = this._reading.view?.status.state;
-    const inChange = state === 'starting' || state === 'stopping' || state === 'resizing';
-    const isQuick = inChange || this._isHopeful();
-    const seconds = isQuick ? Math.min(SECONDS_IN_CHANGE, this._interval) : this._interval;
-    const interval = seconds * 1000;
-    if (this._poll.frequency.interval !== interval) {
-      const max = Math.max(MAX_SECONDS * 1000, interval);
-      this._poll.frequency = { backoff: true, interval, max };
+  /** Without news what is shown grows older, and whoever shows it has to say so. */
+  private _onTick(): void {
+    const isHidden = typeof document !== 'undefined' && document.hidden;
+    const age = Date.now() / 1000 - this._reading.receivedAt;
+    if (this._reading.view !== null && !isHidden && age > SECONDS_FRESH) {
+      this._changed.emit(this._reading);
     }
+  }
+
+  private _onConnection(): void {
+    this._changed.emit(this._reading);
   }
 
   private _set(reading: IReading): void {
-    if (!Private.isEqual(reading, this._reading)) {
-      this._reading = reading;
-      this._changed.emit(reading);
-    }
+    this._reading = reading;
+    this._changed.emit(reading);
   }
 
-  private readonly _api: IRuntimeApi;
   private readonly _changed = new Signal<this, IReading>(this);
-  private readonly _hope: number;
-  private _hopeUntil = 0;
+  private readonly _clock: ReturnType<typeof setInterval>;
   private _interval: number;
-  private readonly _poll: Poll;
-  private _reading: IReading = Private.NOTHING;
+  private _reading: IReading = NOTHING;
+  private readonly _stream: RuntimeStream;
 }
 
 export namespace RuntimeManager {
   export interface IOptions {
     api: IRuntimeApi;
-    /** For how many seconds a new runtime is expected once a kernel is followed; 10 when not given. */
-    hope?: number;
-    /** Seconds between two readings; 2 when not given. */
+    /** Seconds between two readings; 1 when not given. */
     interval?: number;
-    /** When not to poll at all; while the page is hidden when not given. */
-    standby?: Poll.Standby;
+    /** Disposed with the manager. */
+    stream: RuntimeStream;
   }
 }
 
-namespace Private {
-  export const NOTHING: IReading = { kernelId: null, view: null, receivedAt: 0, problem: null };
+/** Nothing is known. */
+export const NOTHING: IReading = {
+  kernelId: null,
+  view: null,
+  receivedAt: 0,
+  ahead: 0,
+  isKnown: false,
+  history: [],
+  nodes: [],
+  cells: [],
+  kernelEnd: null,
+  problem: null
+};
 
-  export function now(): number {
-    return Date.now() / 1000;
+namespace Private {
+  /** What is known once `update` has come at `now`, by the browser's clock. */
+  export function merge(known: IReading, update: StreamUpdate, now: number): IReading {
+    const heard = { ...known, isKnown: true, receivedAt: now, ahead: update.at - now };
+    if (update.kernel_end) {
+      return { ...heard, kernelEnd: update.kernel_end };
+    }
+    if (update.present === false) {
+      return { ...heard, view: null, history: [], nodes: [], problem: null };
+    }
+    if (update.problem) {
+      const problem = [update.problem.message, update.problem.action].filter(Boolean).join(' ');
+      return { ...known, isKnown: true, problem };
+    }
+    const status = update.status ?? known.view?.status;
+    if (!status) {
+      return heard;
+    }
+    const isNew = status.runtime_id !== known.view?.status.runtime_id;
+    const history = append(isNew ? [] : known.history, update.samples ?? []);
+    return {
+      ...heard,
+      view: { at: update.at, status, sample: history.at(-1) ?? null },
+      history,
+      nodes: update.nodes ?? (isNew ? [] : known.nodes),
+      cells: update.cells ?? (isNew ? [] : known.cells),
+      kernelEnd: isNew ? null : known.kernelEnd,
+      problem: null
+    };
   }
 
-  export function isEqual(a: IReading, b: IReading): boolean {
-    const json = (reading: IReading) => reading as unknown as ReadonlyPartialJSONValue;
-    return JSONExt.deepEqual(json(a), json(b));
+  /** Readings may come twice, after a break: each time counts once. */
+  function append(known: readonly Sample[], more: readonly Sample[]): readonly Sample[] {
+    const latest = known.at(-1)?.at ?? -Infinity;
+    const fresh = more.filter(sample => sample.at > latest);
+    const newest = fresh.at(-1);
+    if (newest === undefined) {
+      return known;
+    }
+    const oldest = newest.at - HISTORY_SECONDS;
+    return [...known, ...fresh].filter(sample => sample.at >= oldest);
   }
 }

@@ -2,7 +2,7 @@
 import { type TranslationBundle } from '@jupyterlab/translation';
 
 import { type Gpu, type RuntimeState, type RuntimeStatus, type Sample } from '../messages';
-import { type IReading } from '../runtime';
+import { type IReading, SECONDS_FRESH } from '../runtime';
 
 /** What the status bar shows. */
 export interface IWords {
@@ -17,7 +17,6 @@ export interface IWords {
 const GIB = 2 ** 30;
 /** A reading is stale after this many intervals, but not before SECONDS_FRESH. */
 const INTERVALS_FRESH = 3;
-const SECONDS_FRESH = 5;
 
 /**
  * Describe a reading as of `now` (seconds of the browser's clock), or return `null` when there
