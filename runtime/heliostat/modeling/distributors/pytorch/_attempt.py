@@ -137,7 +137,10 @@ class Attempt:
     def _hanging(self) -> dict[int, list[Frame]]:
         """Stacks of all ranks that still run, if one of them waits in a collective."""
         texts = self._run.stacks()
-        stacks = {rank: parse_stacks(text, _worker.__file__) for rank, text in texts.items()}
+        stacks = {
+            rank: parse_stacks(text, _worker.__file__, _worker.train_on_rank.__name__)
+            for rank, text in texts.items()
+        }
         if any(in_collective(frames) for frames in stacks.values()):
             return stacks
         self._watch.excuse(time.monotonic())

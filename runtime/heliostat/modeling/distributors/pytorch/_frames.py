@@ -38,14 +38,18 @@ def frames_of(trace: TracebackType | None, below: str) -> list[Frame]:
     return found[last + 1 :]
 
 
-def parse_stacks(text: str, below: str) -> list[Frame]:
-    """Of stacks that the interpreter wrote, take the thread that runs ``train_func``, outermost first."""
+def parse_stacks(text: str, below: str, function: str) -> list[Frame]:
+    """Of stacks that the interpreter wrote, take the thread that runs ``function``, outermost first.
+
+    ``below`` is the file of that function; the stack begins with the last frame in it.
+    """
     for part in _THREAD.split(text)[1:]:
         found = [Frame(m["file"], int(m["line"]), m["function"]) for m in _LINE.finditer(part)]
         found.reverse()
-        last = max((index for index, frame in enumerate(found) if frame.file == below), default=None)
-        if last is not None:
-            return found[last:]
+        ours = [index for index, frame in enumerate(found) if frame.file == below]
+        # Other threads of ours, which have frames of that file too, do not begin in that function.
+        if any(found[index].function == function for index in ours):
+            return found[ours[-1] :]
     return []
 
 
