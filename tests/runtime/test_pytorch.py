@@ -190,7 +190,7 @@ def test_a_rank_that_raises_is_named_with_its_line() -> None:
         get_context().get_metrics_reporter().log_metrics({"pid": os.getpid()})
         print(f"rank {rank} is here")
         if rank == 1:
-            {}["no such key"]  # the line
+            dict[str, int]()["no such key"]  # the line
         dist.all_reduce(torch.ones(1))
 
     told = r"rank 1: KeyError: 'no such key' \(.*test_pytorch.py:\d+\)"
@@ -217,7 +217,7 @@ def test_a_killed_rank_starts_again_from_the_checkpoint(tmp_path: Path) -> None:
         context = get_context()
         found = context.get_checkpoint()
         start = 0 if found is None else int((found / "epoch.txt").read_text()) + 1
-        saved = Path(context.get_hyper_params()["scratch"]) / f"saved-{context.get_rank()}"
+        saved = Path((context.get_hyper_params() or {})["scratch"]) / f"saved-{context.get_rank()}"
         saved.mkdir(exist_ok=True)
         for epoch in range(start, 4):
             dist.all_reduce(torch.ones(1))
@@ -280,7 +280,7 @@ def endless() -> None:
     optimizer = torch.optim.SGD([weight], 0.01)
     while True:
         optimizer.zero_grad()
-        (weight**2).sum().backward()
+        (weight**2).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         get_context().get_metrics_reporter().log_metrics({"loss": weight, "pid": os.getpid()})
         time.sleep(0.01)
