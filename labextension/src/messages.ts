@@ -23,6 +23,11 @@ export interface CellEvent {
   at: number;
 }
 
+/** Body of `POST /v1/driver`: the owner holds a connection to Ray, or holds none any more. */
+export interface DriverEvent {
+  connected: boolean;
+}
+
 /** Every answer of the supervisor with a status of 400 or more. */
 export interface ErrorBody {
   /** Name of the exception class in `heliostat.exceptions`. */
@@ -363,6 +368,7 @@ export interface IMessages {
   BootMode: BootMode;
   CellAccount: CellAccount;
   CellEvent: CellEvent;
+  DriverEvent: DriverEvent;
   ErrorBody: ErrorBody;
   Failure: Failure;
   Gpu: Gpu;
@@ -402,6 +408,7 @@ export const SCHEMAS: Record<keyof IMessages, object> = {
   BootMode: {"enum": ["slim", "stock"]},
   CellAccount: {"type": "object", "properties": {"cell_id": {"type": "string"}, "started_at": {"type": "number"}, "ended_at": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "cpu_seconds": {"type": "number"}, "gpu_seconds": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "peak_memory_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "peak_gpu_memory_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}}, "required": ["cell_id", "started_at", "ended_at", "cpu_seconds", "gpu_seconds", "peak_memory_bytes", "peak_gpu_memory_bytes"]},
   CellEvent: {"type": "object", "properties": {"cell_id": {"type": "string"}, "phase": {"type": "string"}, "at": {"type": "number"}}, "required": ["cell_id", "phase", "at"]},
+  DriverEvent: {"type": "object", "properties": {"connected": {"type": "boolean"}}, "required": ["connected"]},
   ErrorBody: {"type": "object", "properties": {"error": {"type": "string"}, "message": {"type": "string"}, "action": {"type": "string"}, "fields": {"type": "object"}}, "required": ["error", "message"]},
   Failure: {"type": "object", "properties": {"what": {"type": "string"}, "action": {"type": "string"}, "log_tail": {"type": "array", "items": {"type": "string"}}, "error": {"type": "string"}}, "required": ["what", "action"]},
   Gpu: {"type": "object", "properties": {"index": {"type": "integer"}, "uuid": {"type": "string"}, "name": {"type": "string"}, "mig": {"type": "boolean"}, "utilization_percent": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "memory_used_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "memory_limit_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "temperature_celsius": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "power_watts": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "power_limit_watts": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "processes": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/GpuProcess"}}, {"type": "null"}]}}, "required": ["index", "uuid", "name", "mig", "utilization_percent", "memory_used_bytes", "memory_limit_bytes", "temperature_celsius", "power_watts", "power_limit_watts", "processes"]},

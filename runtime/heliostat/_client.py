@@ -14,6 +14,7 @@ from heliostat._messages import (
     API_VERSION,
     CellAccount,
     CellEvent,
+    DriverEvent,
     ErrorBody,
     Node,
     ResizeOperation,
@@ -89,6 +90,10 @@ class SupervisorClient:
     def note_cell(self, event: CellEvent) -> None:
         """Note that a cell began or ended."""
         self._call("POST", "/cells", event)
+
+    def note_driver(self, *, connected: bool) -> None:
+        """Note that the owner is about to connect to Ray, or has let go of it."""
+        self._call("POST", "/driver", DriverEvent(connected=connected))
 
     def plan(self, target: ResizeTarget) -> ResizePlan:
         """Say what a resize would do."""

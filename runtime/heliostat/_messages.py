@@ -347,6 +347,12 @@ class Sample(Message, frozen=True, kw_only=True):
     """``None`` while Ray is not up."""
 
 
+class DriverEvent(Message, frozen=True, kw_only=True):
+    """Body of ``POST /v1/driver``: the owner holds a connection to Ray, or holds none any more."""
+
+    connected: bool
+
+
 class CellEvent(Message, frozen=True, kw_only=True):
     """Body of ``POST /v1/cells``: a cell began or ended."""
 
@@ -396,6 +402,7 @@ class ErrorBody(Message, frozen=True, kw_only=True):
 PUBLIC_MESSAGES: tuple[type[Message], ...] = (
     CellAccount,
     CellEvent,
+    DriverEvent,
     ErrorBody,
     Manifest,
     Node,

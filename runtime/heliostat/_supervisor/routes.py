@@ -8,6 +8,7 @@ from heliostat import __version__
 from heliostat._messages import (
     CellAccount,
     CellEvent,
+    DriverEvent,
     Node,
     ResizeOperation,
     ResizePlan,
@@ -69,6 +70,10 @@ class Operations:
     async def note_cell(self, event: CellEvent) -> None:
         """Note that a cell began or ended."""
         self._supervisor.measuring.note(event)
+
+    async def note_driver(self, event: DriverEvent) -> None:
+        """Note whether the owner is connected to Ray: a restart lets it let go first."""
+        self._supervisor.note_driver(connected=event.connected)
 
     async def plan(self, target: ResizeTarget) -> ResizePlan:
         """Say what a resize would do."""
@@ -141,6 +146,14 @@ def routes(operations: Operations) -> list[Route]:
         ),
         Route("GET", "/cells", "What each cell used, oldest first.", list[CellAccount], o.cells),
         Route("POST", "/cells", "Note that a cell began or ended.", None, o.note_cell, CellEvent),
+        Route(
+            "POST",
+            "/driver",
+            "Note that the owner is about to connect to Ray, or has let go of it.",
+            None,
+            o.note_driver,
+            DriverEvent,
+        ),
         Route(
             "POST",
             "/resize/plan",
