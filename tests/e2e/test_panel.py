@@ -119,6 +119,27 @@ def test_boot_and_resize_while_a_cell_waits(open_notebook: Open, artefacts: Path
     expect(page.locator(".jp-Notebook .jp-Cell.jp-mod-active")).to_contain_text("num_cpus")
 
 
+TRAINS = """
+import numpy, pandas
+from heliostat.modeling.distributors.xgboost import XGBEstimator
+frame = pandas.DataFrame(numpy.random.default_rng(0).random((20000, 10)), columns=list("abcdefghij"))
+XGBEstimator(n_estimators=100000).fit(frame, input_cols=list("abcdefghi"), label_col="j")
+"""
+
+
+def test_a_training_is_watched_and_cancelled_from_the_panel(open_notebook: Open, artefacts: Path) -> None:
+    """A training shows its rounds and metrics; Cancel ends it, and the cell says so."""
+    page = open_notebook("train.ipynb", TRAINS)
+    wait_until_ready(page)
+    run_cells(page, 1)
+    piece = page.get_by_test_id("heliostat-work")
+    expect(piece).to_contain_text(re.compile(r"[1-9]\d* of 100000 rounds"), timeout=SLOW)
+    picture(page, "training", artefacts)
+    piece.get_by_role("button", name=re.compile("^Cancel")).click()
+    expect(piece).to_contain_text("cancelled", timeout=QUICK)
+    expect(page.get_by_text(re.compile("was cancelled")).first).to_be_visible(timeout=QUICK)
+
+
 def test_values_and_resizing_live_while_a_cell_holds_the_gil(open_notebook: Open, artefacts: Path) -> None:
     """A C call that blocks the whole kernel does not hold up the panel: figures move, a resize is done."""
     page = open_notebook("gil.ipynb", SMALL, HOLDS_THE_GIL)

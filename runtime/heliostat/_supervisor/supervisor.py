@@ -38,6 +38,7 @@ from heliostat._supervisor.processes import (
 from heliostat._supervisor.reaper import reap, remove_directory
 from heliostat._supervisor.state import StatusBoard
 from heliostat._supervisor.watch import owner_gone
+from heliostat._supervisor.work import WorkList
 from heliostat.exceptions import BootError, HeliostatError, RuntimeUnavailableError
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Supervisor:
         self.resizer: Resizer | None = None
         self.board = StatusBoard(self._first_status())
         self.measuring = Measuring(config, self._ray_use)
+        self.work = WorkList()
         self._booter = Booter(self, self._on_resize)
 
     def _first_status(self) -> RuntimeStatus:
