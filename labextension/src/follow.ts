@@ -22,11 +22,10 @@ export interface ISessionTracker {
 export class KernelFollower implements IDisposable {
   constructor(trackers: readonly ISessionTracker[], manager: IRuntimeManager) {
     this._manager = manager;
-    this._trackers = trackers;
     for (const tracker of trackers) {
       tracker.currentChanged.connect(this._onWidget, this);
     }
-    this._onWidget(this, null);
+    this._onWidget(this, trackers.find(tracker => tracker.currentWidget)?.currentWidget ?? null);
   }
 
   /** The widget whose kernel is followed. */
@@ -48,10 +47,7 @@ export class KernelFollower implements IDisposable {
     Signal.clearData(this);
   }
 
-  /** One tracker that has nothing says nothing about the others. */
-  private _onWidget(_: object, focused: ISessionWidget | null): void {
-    const other = this._trackers.find(tracker => tracker.currentWidget)?.currentWidget;
-    const widget = focused ?? other ?? null;
+  private _onWidget(_: object, widget: ISessionWidget | null): void {
     if (widget === this._current) {
       return;
     }
@@ -90,5 +86,4 @@ export class KernelFollower implements IDisposable {
   private _current: ISessionWidget | null = null;
   private _isDisposed = false;
   private readonly _manager: IRuntimeManager;
-  private readonly _trackers: readonly ISessionTracker[];
 }

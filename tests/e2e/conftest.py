@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import secrets
@@ -46,15 +45,6 @@ class Lab:
         with urllib.request.urlopen(request, timeout=10) as response:
             return json.load(response)
 
-    def set_theme(self, theme: str) -> None:
-        """Choose a theme, as the settings editor does; it is there at the next load of a page."""
-        url = f"{self.url}/lab/api/settings/@jupyterlab/apputils-extension:themes"
-        body = json.dumps({"raw": json.dumps({"theme": theme})}).encode()
-        headers = {"Authorization": f"token {self.token}"}
-        request = urllib.request.Request(url, body, headers, method="PUT")
-        with urllib.request.urlopen(request, timeout=10):
-            pass
-
     def page(self, path: str) -> str:
         """Address of a page, with the credentials in it."""
         return f"{self.url}/{path}?token={self.token}"
@@ -86,8 +76,8 @@ def _wait_until_up(lab: Lab, server: subprocess.Popen[bytes], log: Path) -> None
     pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
 
 
-@contextlib.contextmanager
-def running_lab(base_url: str = "/", **environment: str) -> Iterator[Lab]:
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
     """A JupyterLab with the extension, in a home of its own; ended with all its kernels."""
     home = Path(tempfile.mkdtemp(prefix="hl-"))
     notebooks, settings, log = home / "notebooks", home / "settings", home / "log"
@@ -96,11 +86,9 @@ def running_lab(base_url: str = "/", **environment: str) -> Iterator[Lab]:
     folder = settings / "@jupyterlab" / "apputils-extension"
     folder.mkdir(parents=True)
     folder.joinpath("notification.jupyterlab-settings").write_text(json.dumps(quiet))
-    port = _free_port()
-    lab = Lab(f"http://127.0.0.1:{port}{base_url}".rstrip("/"), secrets.token_hex(8), notebooks)
+    lab = Lab(f"http://127.0.0.1:{_free_port()}", secrets.token_hex(8), notebooks)
     options = {
-        "ServerApp.base_url": base_url,
-        "ServerApp.port": port,
+        "ServerApp.port": lab.url.rpartition(":")[2],
         "IdentityProvider.token": lab.token,
         "ServerApp.root_dir": str(notebooks),
         "LabApp.user_settings_dir": str(settings),
@@ -110,15 +98,10 @@ def running_lab(base_url: str = "/", **environment: str) -> Iterator[Lab]:
     command += [f"--{name}={value}" for name, value in options.items()]
     private = {"HOME": "", "IPYTHONDIR": "i", "JUPYTER_CONFIG_DIR": "c", "JUPYTER_DATA_DIR": "d"}
     private["JUPYTER_RUNTIME_DIR"] = "r"
-    own = {name: str(home / part) for name, part in private.items()}
+    environment = {**os.environ, **{name: str(home / part) for name, part in private.items()}}
     with log.open("wb") as output:
         server = subprocess.Popen(
-            command,
-            cwd=home,
-            env={**os.environ, **own, **environment},
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
+            command, cwd=home, env=environment, stdout=output, stderr=output, start_new_session=True
         )
         try:
             _wait_until_up(lab, server, log)
@@ -132,13 +115,6 @@ def running_lab(base_url: str = "/", **environment: str) -> Iterator[Lab]:
                 server.kill()
                 server.wait()
             shutil.rmtree(home, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
-    """The server of most tests."""
-    with running_lab() as lab:
-        yield lab
 
 
 @pytest.fixture(scope="module")

@@ -5,5 +5,13 @@ from __future__ import annotations
 from heliostat.data.data_connector import DataConnector
 from heliostat.data.data_ingestor import DataIngestor
 from heliostat.data.data_source import DataFrameInfo, DatasetInfo, DataSource
+from heliostat.data.sharded_data_connector import ShardedDataConnector
 
-__all__ = ["DataConnector", "DataFrameInfo", "DataIngestor", "DataSource", "DatasetInfo"]
+__all__ = [
+    "DataConnector",
+    "DataFrameInfo",
+    "DataIngestor",
+    "DataSource",
+    "DatasetInfo",
+    "ShardedDataConnector",
+]

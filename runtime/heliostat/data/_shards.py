@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from heliostat.data._sources._base import Source
     from heliostat.data.data_connector import DataConnector
 
 
@@ -148,20 +149,34 @@ def sharded(
     DataError
         A column is missing, or the rows cannot be read.
     """
-    from heliostat.data._spill import private_directory, write_parquet
-
     if count < 1:
         message = f"Rows cannot be divided into {count} parts."
         raise ConfigurationError(message, "Pass 1 or more.")
     source = connector.source
     names = checked_columns(source.schema(), columns)
+    slices, owner = laid_out(source, names, directory)
+    try:
+        yield divided(slices, count, names, equal=equal)
+    finally:
+        if owner is not None:
+            owner.remove()
+
+
+def laid_out(
+    source: Source, columns: Sequence[str] | None = None, directory: str | None = None
+) -> tuple[tuple[RowSlice, ...], Any]:
+    """Return all rows of a source as parts of Parquet files, for as long as the second object lives.
+
+    That object is ``None`` where the rows lie in such files already. Else they are streamed to a
+    private directory that it owns; see ``sharded`` for where, and for what is raised.
+    """
+    from heliostat.data._spill import PrivateDirectory, write_parquet
+
     slices = source.slices()
     if slices is not None:
-        yield divided(slices, count, names, equal=equal)
-        return
-    with private_directory(directory) as private:
-        written = write_parquet(source.reader(names), private / "rows.parquet")
-        yield divided(written, count, names, equal=equal)
+        return slices, None
+    owner = PrivateDirectory(directory)
+    return write_parquet(source.reader(columns), owner.path / "rows.parquet"), owner
 
 
 def divided(

@@ -10,6 +10,7 @@ import itertools
 import os
 import shutil
 import tempfile
+import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,18 +97,39 @@ def private_directory(directory: str | None = None) -> Iterator[Path]:
     ``HELIOSTAT_SPILL_DIR`` says where, else ``directory``, else the system's directory for
     temporary files. Raises ConfigurationError when it cannot be made.
     """
-    base = os.environ.get(_DIRECTORY_VARIABLE) or directory or tempfile.gettempdir()
+    private = PrivateDirectory(directory)
     try:
-        private = Path(tempfile.mkdtemp(prefix="heliostat-spill-", dir=base))
-    except OSError as error:
-        message = (
-            f"The directory {base}, for rows on their way to workers, cannot be written: {error.strerror}."
-        )
-        raise ConfigurationError(message, _ACTION) from error
-    try:
-        yield private
+        yield private.path
     finally:
-        shutil.rmtree(private, ignore_errors=True)
+        private.remove()
+
+
+class PrivateDirectory:
+    """A directory that is there as long as this object is, in the process that made it.
+
+    A pickle of it is ``None``: who is sent the files' names must not outlive the sender.
+    """
+
+    def __init__(self, directory: str | None = None) -> None:
+        base = os.environ.get(_DIRECTORY_VARIABLE) or directory or tempfile.gettempdir()
+        try:
+            self.path = Path(tempfile.mkdtemp(prefix="heliostat-spill-", dir=base))
+        except OSError as error:
+            message = (
+                f"The directory {base}, for rows on their way to workers, cannot be written:"
+                f" {error.strerror}."
+            )
+            raise ConfigurationError(message, _ACTION) from error
+        self.remove = weakref.finalize(self, _remove, self.path, os.getpid())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()
+
+
+def _remove(path: Path, process: int) -> None:
+    # A forked process inherits the finalizer, and not the directory.
+    if os.getpid() == process:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def read_range(part: RowRange) -> Iterator[pa.Table]:

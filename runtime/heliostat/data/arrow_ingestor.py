@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Self
 from heliostat.data._sources import Source, source_from, source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
     import pyarrow as pa
 
@@ -95,6 +97,17 @@ class ArrowIngestor:
     ) -> pa.RecordBatchReader:
         """Stream the rows of ``columns`` (default: all), at most ``limit`` of them."""
         return self._source.reader(columns, limit)
+
+    def to_batches(
+        self,
+        batch_size: int,
+        shuffle: bool = True,
+        drop_last_batch: bool = True,
+    ) -> Iterator[dict[str, npt.NDArray[np.generic]]]:
+        """Yield the rows as arrays by column, ``batch_size`` rows at a time."""
+        from heliostat.data._batches import batches
+
+        return batches(self._source, batch_size, shuffle=shuffle, drop_last_batch=drop_last_batch)
 
     def to_pandas(self, limit: int | None = None) -> pd.DataFrame:
         """Load the first ``limit`` rows (default: all). Raises MissingDependencyError without pandas."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+from heliostat.data._adapted import source_for
+from heliostat.data._outputs import Outputs
 from heliostat.data.arrow_ingestor import ArrowIngestor
 from heliostat.data.data_source import DataFrameInfo
-from heliostat.exceptions import ConfigurationError
+from heliostat.exceptions import ConfigurationError, DataError, UnsupportedSourceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
     import pyarrow as pa
 
     from heliostat.data._sources import Source
@@ -21,54 +22,66 @@ if TYPE_CHECKING:
 __all__ = ["DataConnector"]
 
 
-class DataConnector:
+class DataConnector(Outputs):
     """A recipe for reading rows. Nothing is read until a ``to_...`` method or ``count`` is called.
 
-    A connector over a DuckDB relation or a query leaves the rows where they are: ``columns``,
-    ``schema`` and ``count`` are answered by DuckDB, ``limit`` reaches the query, and each
-    ``to_...`` call runs it anew. Frames in memory are referred to, not copied. A
-    ``RecordBatchReader`` can be read once; its second reading raises ``DataError``.
+    Rows stay where they are: files are read where they lie and column by column, queries run where
+    the tables are, and each ``to_...`` call reads anew. Frames in memory are referred to, not
+    copied. A ``RecordBatchReader`` can be read once; its second reading raises ``DataError``.
+
+    A connector can be pickled, so a worker can read by itself: what travels is the recipe, and
+    of frames in memory their rows.
 
     Parameters
     ----------
     ingestor:
         Does the reading.
+    expand_dims:
+        Whether ``to_torch_dataset`` gives columns of numbers the shape ``(rows, 1)``.
     """
 
     DEFAULT_INGESTOR_CLASS: type[DataIngestor] = ArrowIngestor
 
-    def __init__(self, ingestor: DataIngestor) -> None:
+    def __init__(self, ingestor: DataIngestor, *, expand_dims: bool = True, **kwargs: Any) -> None:
+        if kwargs:
+            message = f"{next(iter(kwargs))!r} is not an option of a connector."
+            raise ConfigurationError(message, "Leave it out.")
         self._ingestor = ingestor
+        self._expand_dims = expand_dims
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{field.name}: {field.type}" for field in self.schema)
-        return f"DataConnector({shown})"
+        shown = ", ".join(map(str, self.data_sources)) or type(self._ingestor).__name__
+        return f"{type(self).__name__}({shown})"
 
     @classmethod
-    def from_dataframe(
-        cls, df: Any, ingestor_class: type[DataIngestor] | None = None, **kwargs: Any
-    ) -> DataConnector:
+    def from_dataframe(cls, df: Any, ingestor_class: type[DataIngestor] | None = None, **kwargs: Any) -> Self:
         """Read a DataFrame.
 
         Parameters
         ----------
         df:
-            DuckDB relation, pandas or Polars DataFrame, pyarrow Table or RecordBatchReader, or
-            any object with ``__arrow_c_stream__``.
+            DuckDB relation, pandas or Polars DataFrame, Polars LazyFrame, pyarrow Table, Dataset or
+            RecordBatchReader, Snowpark DataFrame, Ray or Hugging Face Dataset, Iceberg table, or any
+            object with ``__arrow_c_stream__``.
         ingestor_class:
-            Reads instead of ``DEFAULT_INGESTOR_CLASS``; gets ``kwargs``.
+            Reads instead of ``DEFAULT_INGESTOR_CLASS``; gets ``kwargs``. One without the method
+            ``from_arrow`` gets the query behind ``df``.
 
         Raises
         ------
         DataError
-            ``df`` cannot be read as rows.
+            ``df`` cannot be read as rows, or is a Snowpark DataFrame of several queries.
         """
-        return cls((ingestor_class or cls.DEFAULT_INGESTOR_CLASS).from_arrow(df, **kwargs))
+        ingestor = ingestor_class or cls.DEFAULT_INGESTOR_CLASS
+        own, options = _apart(kwargs)
+        if hasattr(ingestor, "from_arrow"):
+            return cls(ingestor.from_arrow(df, **options), **own)
+        return cls(_from_query(ingestor, df, options), **own)
 
     @classmethod
     def from_sql(
         cls, query: str, session: Any = None, ingestor_class: type[DataIngestor] | None = None, **kwargs: Any
-    ) -> DataConnector:
+    ) -> Self:
         """Read the rows of a SQL query.
 
         Parameters
@@ -92,8 +105,32 @@ class DataConnector:
             from heliostat.context import get_active_session
 
             session = get_active_session()
+        return cls._of_sources(session, [DataFrameInfo(query)], ingestor_class, **kwargs)
+
+    @classmethod
+    def from_dataset(cls, ds: Any, ingestor_class: type[DataIngestor] | None = None, **kwargs: Any) -> Self:
+        """Read the selected version of a ``heliostat.dataset.Dataset``, all of its columns.
+
+        Raises
+        ------
+        DataError
+            No version is selected.
+        """
+        version = ds.selected_version
+        if version is None:
+            message = f"No version of the dataset {ds.fully_qualified_name} is selected."
+            raise DataError(message, "Pass dataset.select_version(name).")
+        session = getattr(ds, "_session", None)
+        return cls._of_sources(session, ds.read.data_sources, ingestor_class, **kwargs)
+
+    @classmethod
+    def from_ray_dataset(
+        cls, ray_ds: Any, ingestor_class: type[DataIngestor] | None = None, **kwargs: Any
+    ) -> Self:
+        """Read a Ray Dataset, as often as it is asked; Ray runs it each time."""
+        own, options = _apart(kwargs)
         ingestor = ingestor_class or cls.DEFAULT_INGESTOR_CLASS
-        return cls(ingestor.from_sources(session, [DataFrameInfo(query)], **kwargs))
+        return cls(ingestor.from_ray_dataset(ray_ds, **options), **own)
 
     @classmethod
     def from_sources(
@@ -102,14 +139,42 @@ class DataConnector:
         sources: Sequence[DataSource],
         ingestor_class: type[DataIngestor] | None = None,
         **kwargs: Any,
-    ) -> DataConnector:
-        """Read descriptions of sources, all of one kind; queries run on ``session``."""
-        return cls((ingestor_class or cls.DEFAULT_INGESTOR_CLASS).from_sources(session, sources, **kwargs))
+    ) -> Self:
+        """Read descriptions of sources, one after the other.
 
-    @property
-    def source(self) -> Source:
-        """What reads the rows as Arrow; for the modules of this package and those that train."""
-        return self._ingestor.source
+        Parameters
+        ----------
+        session:
+            Runs queries; the others need none.
+        sources:
+            All of one kind: ``DataFrameInfo`` (a query), ``DatasetInfo`` (a version of a dataset), or
+            paths and URLs of files and directories, ``@stage/path`` among them.
+        ingestor_class:
+            Reads instead of ``DEFAULT_INGESTOR_CLASS``; gets ``kwargs``.
+        **kwargs:
+            For files: ``format`` where the names do not say it, ``schema`` for columns and types that
+            differ between files, ``partitioning="hive"``.
+
+        Raises
+        ------
+        ConfigurationError
+            There are queries and no session, or an option is not known.
+        UnsupportedSourceError
+            The sources are of several kinds, or of one that cannot be read.
+        """
+        return cls._of_sources(session, sources, ingestor_class, **kwargs)
+
+    @classmethod
+    def _of_sources(
+        cls,
+        session: Any,
+        sources: Sequence[DataSource],
+        ingestor_class: type[DataIngestor] | None,
+        **kwargs: Any,
+    ) -> Self:
+        own, options = _apart(kwargs)
+        ingestor = ingestor_class or cls.DEFAULT_INGESTOR_CLASS
+        return cls(ingestor.from_sources(session, sources, **options), **own)
 
     @property
     def data_sources(self) -> list[DataSource]:
@@ -117,9 +182,14 @@ class DataConnector:
         return self._ingestor.data_sources
 
     @property
+    def source(self) -> Source:
+        """What reads the rows as Arrow; for the modules of this package and those that train."""
+        return source_for(self._ingestor)
+
+    @property
     def schema(self) -> pa.Schema:
-        """Names and Arrow types of the columns; reads no rows."""
-        return self._ingestor.schema
+        """Names and Arrow types of the columns; reads no rows where the source can tell."""
+        return self.source.schema()
 
     @property
     def columns(self) -> list[str]:
@@ -128,35 +198,26 @@ class DataConnector:
 
     def count(self) -> int:
         """Count the rows. Raises DataError for a RecordBatchReader, which counting would use up."""
-        return self._ingestor.count()
+        return self.source.count()
 
-    def to_pandas(self, limit: int | None = None) -> pd.DataFrame:
-        """Load rows into a pandas DataFrame, in order.
 
-        Parameters
-        ----------
-        limit:
-            Load at most the first ``limit`` rows; default is all of them.
+def _apart(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part the options of a connector from those of its ingestor."""
+    own = {name: value for name, value in kwargs.items() if name in ("expand_dims", "equal")}
+    return own, {name: value for name, value in kwargs.items() if name not in own}
 
-        Raises
-        ------
-        ConfigurationError
-            ``limit`` is negative.
-        MissingDependencyError
-            pandas is not installed.
-        """
-        if limit is not None and limit < 0:
-            message = f"limit={limit} is negative."
-            raise ConfigurationError(message, "Pass 0 or more, or None for all rows.")
-        return self._ingestor.to_pandas(limit)
 
-    def to_arrow(self) -> pa.Table:
-        """Load all rows into a pyarrow Table."""
-        return self._ingestor.to_reader().read_all()
+def _from_query(ingestor: type[DataIngestor], df: Any, options: dict[str, Any]) -> DataIngestor:
+    """Have an ingestor read the query behind a DataFrame, on the session that the DataFrame is of."""
+    from heliostat.data._sources import source_of
 
-    def to_reader(self, columns: Sequence[str] | None = None) -> pa.RecordBatchReader:
-        """Stream the rows as Arrow record batches.
+    described = source_of(df).data_sources()
+    if not described:
+        message = f"{ingestor.__name__} reads sources by name, and a {type(df).__qualname__} has none."
+        raise UnsupportedSourceError(message, "Leave ingestor_class out, or pass a relation or a query.")
+    session = getattr(df, "session", None)
+    if session is None:
+        from heliostat.context import get_active_session
 
-        A reader over a relation keeps the session's connection busy until it is read to its end or closed.
-        """
-        return self._ingestor.to_reader(columns)
+        session = get_active_session()
+    return ingestor.from_sources(session, described, **options)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
-    import pyarrow as pa
 
-    from heliostat.data._sources import Source
     from heliostat.data.data_source import DataSource
 
 __all__ = ["DataIngestor"]
@@ -20,16 +20,17 @@ class DataIngestor(Protocol):
     """Reads rows of one data set, in batches or as a whole.
 
     Implementations are lazy: making one reads nothing. Each reading method starts at the first row.
+    Those that workers shall use are picklable.
     """
 
     @classmethod
-    def from_sources(cls, session: Any, sources: Sequence[DataSource]) -> Self:
+    def from_sources(cls, session: Any, sources: Sequence[DataSource], **kwargs: Any) -> Self:
         """Make an ingestor that reads ``sources``; queries run on ``session``."""
         ...
 
     @classmethod
-    def from_arrow(cls, data: Any) -> Self:
-        """Make an ingestor over a relation or frame that this process already has."""
+    def from_ray_dataset(cls, ray_ds: Any, **kwargs: Any) -> Self:
+        """Make an ingestor that reads a Ray Dataset."""
         ...
 
     @property
@@ -37,24 +38,13 @@ class DataIngestor(Protocol):
         """Where the rows come from; empty for frames in memory, which have no address."""
         ...
 
-    @property
-    def source(self) -> Source:
-        """Reads the rows as Arrow."""
-        ...
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Names and types of the columns; reads no rows."""
-        ...
-
-    def count(self) -> int:
-        """Count the rows, without loading them where the source can count."""
-        ...
-
-    def to_reader(
-        self, columns: Sequence[str] | None = None, limit: int | None = None
-    ) -> pa.RecordBatchReader:
-        """Stream the rows as Arrow record batches; holds a batch at a time."""
+    def to_batches(
+        self,
+        batch_size: int,
+        shuffle: bool = True,
+        drop_last_batch: bool = True,
+    ) -> Iterator[dict[str, npt.NDArray[np.generic]]]:
+        """Yield arrays by column, ``batch_size`` rows at a time; the last may have fewer, or be left out."""
         ...
 
     def to_pandas(self, limit: int | None = None) -> pd.DataFrame:

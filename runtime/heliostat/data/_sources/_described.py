@@ -51,8 +51,9 @@ def source_from(session: Any, sources: Sequence[DataSource], **options: Any) -> 
             raise ConfigurationError(message, "Pass session=heliostat.context.get_active_session().")
         queries = [source.sql for source in sources if isinstance(source, DataFrameInfo)]
         return concatenated([query_source(session, query, **options) for query in queries])
-    message = "Unsupported data source type: versions of datasets cannot be read yet."
-    raise UnsupportedSourceError(message, "Pass their files.")
+    from heliostat.data._sources._version import DatasetVersionSource
+
+    return concatenated([DatasetVersionSource(info) for info in sources if isinstance(info, DatasetInfo)])
 
 
 def query_source(session: Any, query: str, params: Sequence[Any] = (), **ignored: Any) -> Source:
@@ -102,8 +103,10 @@ def _kind(sources: Sequence[DataSource]) -> type:
 
 
 def _known(options: dict[str, Any]) -> dict[str, Any]:
-    unknown = sorted(set(options) - {"format", "schema", "partitioning"})
+    """Options of files; those of the node's file cache are taken and decide nothing here."""
+    known = {"format", "schema", "partitioning"}
+    unknown = sorted(set(options) - known - {"use_file_cache", "file_cache_config"})
     if unknown:
         message = f"{unknown[0]!r} is not an option for reading files."
         raise ConfigurationError(message, "Options are format, schema and partitioning.")
-    return options
+    return {name: value for name, value in options.items() if name in known}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from heliostat.data._sources._base import Source
 from heliostat.data._sources._parquet import ParquetSource
-from heliostat.data._sources._scan import ScannedSource
+from heliostat.data._sources._scan import ScannedSource, partition_keys
 from heliostat.exceptions import ConfigurationError, DataError, UnsupportedSourceError
 
 if TYPE_CHECKING:
@@ -95,39 +95,44 @@ class FilesSource(Source):
 
     def parts(self) -> list[Source]:
         """One source for each file, for those who read files side by side."""
-        files, options = self._files()
-        return [_source([file], [], options) for file in files]
+        files, options, keys = self._files()
+        return [_source([file], [], options, keys) for file in files]
 
     def _found(self) -> Source:
-        files, options = self._files()
-        return _source(files, self._names, options)
+        files, options, keys = self._files()
+        return _source(files, self._names, options, keys)
 
-    def _files(self) -> tuple[list[Entry], FileOptions]:
-        files = [file for name in self._names for file in _listed(name)]
+    def _files(self) -> tuple[list[Entry], FileOptions, pa.Schema | None]:
+        """Files, how to read them, and the columns that the names of their directories are."""
+        found = [pair for name in self._names for pair in _listed(name)]
+        files = [file for file, _ in found]
         kinds = Counter(self._options.format or _format(file) for file in files)
         if len(kinds) > 1:
             shown = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
             message = f"Unexpected data source format: {_joined(self._names)} has files of several ({shown})."
             raise UnsupportedSourceError(message, "Read those of one format at a time.")
-        return files, replace(self._options, format=_NAMED[next(iter(kinds))])
+        hive = self._options.partitioning == "hive" or all("=" in directory for _, directory in found)
+        keys = partition_keys([directory for _, directory in found]) if hive else None
+        return files, replace(self._options, format=_NAMED[next(iter(kinds))]), keys
 
 
-def _source(files: Sequence[Entry], names: Sequence[DataSource], options: FileOptions) -> Source:
-    hive = options.partitioning == "hive" or all(_is_hive(file) for file in files)
-    if options.format == "parquet" and not hive and options.schema is None:
+def _source(
+    files: Sequence[Entry], names: Sequence[DataSource], options: FileOptions, keys: pa.Schema | None
+) -> Source:
+    if options.format == "parquet" and keys is None and options.schema is None:
         return ParquetSource(files, names)
     assert options.format is not None
-    return ScannedSource(files, options.format, schema=options.schema, hive=hive, sources=names)
+    return ScannedSource(files, options.format, schema=options.schema, keys=keys, sources=names)
 
 
-def _listed(name: str) -> list[Entry]:
-    """Files below a place, without those that are marked as hidden. Raises DataError if there are none."""
+def _listed(name: str) -> list[tuple[Entry, str]]:
+    """Files below a place, without hidden ones, each with its directory there. Raises DataError for none."""
     from heliostat._stages import open_location
 
     place = open_location(name)
-    files = place.list()
     below = len(place.path.rstrip("/")) + 1
-    shown = [file for file in files if not _is_hidden(file.location.path[below:])]
+    pairs = [(file, file.location.path[below:].rpartition("/")[0]) for file in place.list()]
+    shown = [pair for pair in pairs if not _is_hidden(pair[0].location.path[below:])]
     if not shown:
         there = place.exists()
         message = f"There are no files in {name}." if there else f"There is no file or directory {name}."
@@ -146,10 +151,6 @@ def _format(file: Entry) -> str:
 
 def _is_hidden(below: str) -> bool:
     return any(part.startswith(_HIDDEN) and "=" not in part for part in below.split("/") if part)
-
-
-def _is_hive(file: Entry) -> bool:
-    return any("=" in part for part in file.location.path.split("/")[:-1])
 
 
 def _joined(names: Sequence[str]) -> str:

@@ -82,11 +82,9 @@ class RelationSource(Source):
 
 def _reopened(database: str, query: str) -> RelationSource:
     """Run the query on this process's session of the warehouse."""
-    from heliostat import context
-    from heliostat._session import Session
+    from heliostat.context import session_at
 
-    active = context.get_active_session()
-    session = active if str(active.path) == database else Session(database)
+    session = session_at(database)
     relation = session.sql(query)
     if relation is None:
         message = f"The statement returns no rows: {query}"

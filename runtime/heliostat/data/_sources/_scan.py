@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from heliostat.data._sources._base import BATCH_ROWS, Source, reading, selected, streamed
 from heliostat.data._sources._parquet import plain, refuse_drift
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _READAHEAD = 2
 """Batches that are made ahead of the reader."""
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 class ScannedSource(Source):
@@ -34,8 +36,8 @@ class ScannedSource(Source):
         ``"parquet"``, ``"csv"``, ``"tsv"``, ``"json"`` or ``"arrow"``.
     schema:
         Columns and types to read; what a file lacks is null.
-    hive:
-        Directories ``name=value`` are columns.
+    keys:
+        Columns whose values are in the names of directories ``name=value``.
     """
 
     def __init__(
@@ -44,11 +46,11 @@ class ScannedSource(Source):
         kind: str,
         *,
         schema: pa.Schema | None = None,
-        hive: bool = False,
+        keys: pa.Schema | None = None,
         sources: Sequence[DataSource] = (),
     ) -> None:
         self.files = tuple(files)
-        self._kind, self._declared, self._hive = kind, schema, hive
+        self._kind, self._declared, self._keys = kind, schema, keys
         self._sources = list(sources)
 
     def schema(self) -> pa.Schema:
@@ -133,16 +135,43 @@ class ScannedSource(Source):
         return pads.CsvFileFormat(parse_options=options)
 
     def _partitioning(self) -> Any:
-        if not self._hive:
+        if self._keys is None:
             return None
         import pyarrow as pa
         import pyarrow.dataset as pads
 
-        factory = pads.HivePartitioning.discover()
-        found = factory.inspect([entry.location.path for entry in self.files])
-        if self._declared is not None:
-            found = pa.schema([f for f in self._declared if f.name in found.names])
-        return pads.partitioning(found, flavor="hive")
+        declared = self._declared
+        keys = self._keys if declared is None else [f for f in declared if f.name in self._keys.names]
+        return pads.partitioning(pa.schema(keys), flavor="hive")
+
+
+def partition_keys(directories: Sequence[str]) -> pa.Schema:
+    """Columns of directories ``name=value``: integers if all values are, else text.
+
+    Raises DataError when the directories have not all the same names.
+    """
+    import pyarrow as pa
+
+    values: dict[str, list[str]] = {}
+    for directory in directories:
+        for part in directory.split("/"):
+            name, equals, value = part.partition("=")
+            if equals:
+                values.setdefault(unquote(name), []).append(unquote(value))
+    for name, found in values.items():
+        if len(found) != len(directories):
+            message = f"Only {len(found)} of {len(directories)} files are in a directory {name}=."
+            raise DataError(message, "Put all files into such directories, or none.", column=name)
+    return pa.schema(
+        [
+            (name, pa.int64() if all(v == _NO_VALUE or _is_integer(v) for v in found) else pa.string())
+            for name, found in values.items()
+        ]
+    )
+
+
+def _is_integer(text: str) -> bool:
+    return text.removeprefix("-").isascii() and text.removeprefix("-").isdigit() and str(int(text)) == text
 
 
 def _named(entry: Entry) -> Any:

@@ -1,0 +1,48 @@
+"""Which of the processes that train together this one is.
+
+Trainers call :func:`set_rank` in the process of each rank before the user's code runs; processes
+that were started by ``torchrun`` have the environment variables ``RANK`` and ``WORLD_SIZE``.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from heliostat.exceptions import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Number ``rank`` of ``world_size``, counted from 0."""
+
+    rank: int
+    world_size: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world_size:
+            message = f"There is no rank {self.rank} of {self.world_size}."
+            raise ConfigurationError(message, "Ranks are counted from 0.")
+
+
+_current: Rank | None = None
+
+
+def set_rank(rank: int, world_size: int) -> None:
+    """Say which rank this process is, for all of its threads. Raises ConfigurationError."""
+    global _current  # noqa: PLW0603 - a process is one rank
+    _current = Rank(rank, world_size)
+
+
+def clear_rank() -> None:
+    """Say that this process is no rank any more."""
+    global _current  # noqa: PLW0603
+    _current = None
+
+
+def current_rank() -> Rank | None:
+    """Return the rank of this process, or ``None`` outside of training."""
+    if _current is not None:
+        return _current
+    rank, world_size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    return Rank(int(rank), int(world_size)) if rank.isdigit() and world_size.isdigit() else None
