@@ -4,10 +4,10 @@ SHELL := /bin/bash
 bin := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab build test check format types lock bench
+.PHONY: help demo lab build test check format types lock bench bench-panel
 
 help:  ## show this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo:  ## run the quickstart notebook on the Heliostat kernel and print its result
 	@scripts/setup.sh demo
@@ -54,6 +54,10 @@ lock:  ## resolve the pinned environments anew
 	@scripts/setup.sh test
 	$(bin)/python scripts/lock_environments.py
 
-bench:  ## measure start, boot, resize, idle cost and stop, some against plain ipykernel and Ray
-	@scripts/setup.sh demo
+bench:  ## measure start, boot, resize, idle cost, panel and stop, some against plain ipykernel and Ray
+	@scripts/setup.sh test
 	@$(bin)/python benchmarks/everything.py
+
+bench-panel:  ## measure what the panel shows how soon, and what it costs
+	@scripts/setup.sh test
+	@$(bin)/python benchmarks/panel.py

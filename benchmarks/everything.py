@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 from _measure import Report, progress, render
 
-PROGRAMS = ("kernel_start", "runtime_start", "boot_latency", "resize", "idle_cost", "stop")
+PROGRAMS = ("kernel_start", "runtime_start", "boot_latency", "resize", "idle_cost", "panel", "stop")
 
 
 def run_one(name: str, runs: int, directory: Path) -> Report:
