@@ -20,7 +20,7 @@ from IPython.core.magic_arguments import MagicArgumentParser
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["MagicParser", "Offer", "Scope", "at_least", "split"]
+__all__ = ["MagicParser", "Offer", "Scope", "at_least", "first_word", "split"]
 
 _BRACES = {"{": "}", "[": "]"}
 
@@ -108,10 +108,7 @@ class MagicParser(MagicArgumentParser):
     def parse_line(self, line: str) -> argparse.Namespace:
         """Read the line after the magic. Raises UsageError, which names what is wrong."""
         words = split(line)
-        for word in words:
-            flag = word.partition("=")[0]
-            if flag.startswith("--") and flag != "--" and flag not in self._option_string_actions:
-                self.error(f"unrecognized arguments: {word}")
+        self.refuse_unknown(words)
         given = self.parse_args(words)
         for action in self._actions:
             allowed = self._commands.get(action.dest)
@@ -122,6 +119,13 @@ class MagicParser(MagicArgumentParser):
                 message = f"{self.prog} {given.command} takes no {what}; {where} {does}"
                 raise UsageError(message)
         return given
+
+    def refuse_unknown(self, words: Iterable[str]) -> None:
+        """Raise UsageError for a flag that is none of ours, before its value is taken for a word."""
+        for word in words:
+            flag = word.partition("=")[0]
+            if flag.startswith("--") and flag != "--" and flag not in self._option_string_actions:
+                self.error(f"unrecognized arguments: {word}")
 
     def error(self, message: str) -> None:  # type: ignore[override]  # it raises, as in IPython
         """Raise UsageError with the nearest flag that there is."""
@@ -194,12 +198,7 @@ def split(line: str) -> list[str]:
     words: list[str] = []
     rest = line.strip()
     while rest:
-        value = _json_word(rest)
-        if value:
-            words.append(value)
-            rest = rest[len(value) :].lstrip()
-            continue
-        word, rest = _first_word(rest)
+        word, rest = first_word(rest)
         words.append(word)
     return words
 
@@ -216,7 +215,11 @@ def at_least(minimum: int) -> Callable[[str], int]:
     return convert
 
 
-def _first_word(text: str) -> tuple[str, str]:
+def first_word(text: str) -> tuple[str, str]:
+    """Take the first word off a line that begins with one. Raises UsageError for an open quote."""
+    value = _json_word(text)
+    if value:
+        return value, text[len(value) :].lstrip()
     source = io.StringIO(text)
     lexer = shlex.shlex(source, posix=True, punctuation_chars=False)
     lexer.whitespace_split, lexer.commenters = True, ""

@@ -17,4 +17,12 @@ MAGICS: tuple[Registration, ...] = (
         "heliostat_magics.runtime:RuntimeMagic",
         "Show or steer the Ray runtime behind this notebook.",
     ),
+    Registration(
+        "sql",
+        "heliostat_magics.sql:SqlMagic",
+        "Run SQL on the session, on variables, or on a database by name.",
+        ("cell", "line"),
+        expand=False,
+        alias="hsql",
+    ),
 )

@@ -226,6 +226,17 @@ class Session:
             rows: list[tuple[Any, ...]] = connection.execute(query, params).fetchall()
             return rows
 
+    def _apart(self) -> duckdb.DuckDBPyConnection:
+        """A second connection to the warehouse, for names that no other query shall see.
+
+        Temporary tables of the session are not seen there.
+        """
+        connection = self._open_connection()
+        apart = connection.cursor()
+        apart.__class__ = type(connection)  # takes the lease around each question, as the first does
+        apart.execute(f"USE {NAME}")
+        return apart
+
     def _open_connection(self) -> duckdb.DuckDBPyConnection:
         if self._connection is None or self.closed:
             message = f"The session of {self.path} is closed."
