@@ -10,7 +10,7 @@ from heliostat import _progress as progress
 from heliostat._adbc import Address, plain
 from heliostat._connections import Connection, find
 from heliostat.data._sources import Source
-from heliostat.data._sql import SqlSource
+from heliostat.data._sources._sql import SqlSource
 from heliostat.data.arrow_ingestor import ArrowIngestor
 from heliostat.exceptions import DataError
 from heliostat_magics._result import SHOWN_ROWS, QueryResult, convert, shown
