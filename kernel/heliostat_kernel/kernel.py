@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sys
 import threading
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipykernel.kernelapp import IPKernelApp
@@ -38,14 +36,6 @@ FIRST_REPLY_SECONDS = 0.15
 STOP_SECONDS = 3.0
 """Longest wait for the runtime at shutdown: the server kills a kernel after 5 s, and the
 supervisor cleans up by itself when its owner is gone."""
-
-_CONNECTION_FILE = re.compile(r"kernel-(?P<kernel_id>.+)\.json")
-
-
-def kernel_id_of(connection_file: str) -> str | None:
-    """Jupyter's id of the kernel, which the server writes into the connection file's name."""
-    match = _CONNECTION_FILE.fullmatch(Path(connection_file).name)
-    return match["kernel_id"] if match else None
 
 
 class HeliostatKernel(HonestStatus):
@@ -91,7 +81,7 @@ class HeliostatKernel(HonestStatus):
     def start(self) -> None:
         """Begin to answer requests; called once, by the application, before its loop runs."""
         super().start()
-        _owner.kernel_id = kernel_id_of(getattr(self.parent, "connection_file", ""))
+        _owner.note_kernel(getattr(self.parent, "connection_file", ""))
         rescue.install()
         if os.environ.get(AUTOSTART_SWITCH, "") != "0":
             # On a thread: the kernel is ready to talk while what this needs is imported.

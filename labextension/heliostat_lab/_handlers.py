@@ -9,6 +9,8 @@
 ``POST runtimes/KERNEL_ID/cancel-resize``   -> ``ResizeOperation``
 ``POST runtimes/KERNEL_ID/restart``    ``RestartRequest`` -> ``RuntimeStatus``
 ``POST runtimes/KERNEL_ID/stop``       take it down; the kernel and its variables stay
+``POST runtimes/KERNEL_ID/cancel-work``     ``WorkChoice``: have a piece of work stop
+``GET runtimes/KERNEL_ID/work/TASK_ID``     last lines of the log of a piece of work (``LogTail``)
 ``WebSocket stream``                   live updates of any number of runtimes (``_stream``)
 ``GET version``                        versions of the package and of the API (``VersionInfo``)
 =====================================  =======================================================
@@ -30,7 +32,14 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 
 import heliostat
-from heliostat._messages import API_VERSION, ErrorBody, ResizeRequest, ResizeTarget, RestartRequest
+from heliostat._messages import (
+    API_VERSION,
+    ErrorBody,
+    ResizeRequest,
+    ResizeTarget,
+    RestartRequest,
+    WorkChoice,
+)
 from heliostat._supervisor.config import LOG
 from heliostat.exceptions import (
     AuthenticationError,
@@ -139,6 +148,19 @@ class LogHandler(_Handler):
         await self._relay(kernel_id, tail)
 
 
+class WorkLogHandler(_Handler):
+    """Shows the log of a piece of work."""
+
+    @web.authenticated
+    async def get(self, kernel_id: str, task_id: str) -> None:
+        """Answer with a ``LogTail``."""
+
+        async def tail(client: SupervisorClient, _: Manifest) -> LogTail:
+            return LogTail(lines=await client.work_log(task_id))
+
+        await self._relay(kernel_id, tail)
+
+
 class ActionHandler(_Handler):
     """Changes one runtime. Each action is the supervisor's own, so panel and magics cannot disagree."""
 
@@ -160,6 +182,8 @@ class ActionHandler(_Handler):
                 restart = self._body(RestartRequest)
                 check(restart.target, ceilings)
                 return clamp(await client.restart(restart), ceilings)
+            if action == "cancel-work":
+                return await client.cancel_work(self._body(WorkChoice))
             return await (client.cancel_resize() if action == "cancel-resize" else client.stop())
 
         await self._relay(kernel_id, act)
@@ -200,7 +224,8 @@ def handlers(base_url: str, limits: HeliostatLimits) -> list[tuple[str, type[Any
         (url_path_join(root, "runtimes"), RuntimesHandler, given),
         (kernel, RuntimeHandler, given),
         (url_path_join(kernel, "log"), LogHandler, given),
-        (url_path_join(kernel, "(plan|resize|cancel-resize|restart|stop)"), ActionHandler, given),
+        (url_path_join(kernel, "work", r"([\w-]+)"), WorkLogHandler, given),
+        (url_path_join(kernel, "(plan|resize|cancel-resize|cancel-work|restart|stop)"), ActionHandler, given),
         (url_path_join(root, "stream"), StreamHandler, given),
         (url_path_join(root, "version"), VersionHandler, given),
     ]

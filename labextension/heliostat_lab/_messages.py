@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from heliostat._messages import CellAccount, ErrorBody, Message, Node, RuntimeStatus, Sample
+from heliostat._messages import CellAccount, ErrorBody, Message, Node, RuntimeStatus, Sample, Work
 
 
 class RuntimeView(Message, frozen=True):
@@ -54,6 +54,7 @@ class StreamUpdate(Message, frozen=True, kw_only=True, omit_defaults=True):
     """New readings, oldest first. Only the newest names processes."""
     nodes: list[Node] | None = None
     cells: list[CellAccount] | None = None
+    work: list[Work] | None = None
     problem: ErrorBody | None = None
     """Why there is no news, in the supervisor's words or ours."""
     kernel_end: KernelEnd | None = None

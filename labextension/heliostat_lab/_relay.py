@@ -18,7 +18,7 @@ from heliostat_lab._supervisor_client import SupervisorClient
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from heliostat._messages import CellAccount, Manifest, Node, RuntimeStatus, Sample
+    from heliostat._messages import CellAccount, Manifest, Node, RuntimeStatus, Sample, Work
     from heliostat_lab._kernels import Kernels
 
 _HISTORY_SECONDS = 900.0
@@ -91,11 +91,12 @@ class Relay:
             client.close()
 
     async def _tell_readings(self, news: _News) -> None:
-        samples, nodes, cells = await news.samples(), await news.nodes(), await news.cells()
+        samples, nodes = await news.samples(), await news.nodes()
+        cells, work = await news.cells(), await news.work()
         if samples:
             self._latest, self._end_told = samples[-1], False
-        if samples or nodes is not None or cells is not None:
-            self._tell(samples=samples, nodes=nodes, cells=cells)
+        if samples or any(part is not None for part in (nodes, cells, work)):
+            self._tell(samples=samples, nodes=nodes, cells=cells, work=work)
 
     def _look_at_kernel(self) -> None:
         """Tell once how the kernel's process ended, while the server still knows."""
@@ -118,6 +119,7 @@ class _News:
         self._client, self._since = client, since
         self._nodes: list[Node] | None = None
         self._cells: list[CellAccount] | None = None
+        self._work: list[Work] | None = None
 
     async def samples(self) -> list[Sample]:
         found = await self._client.samples(self._since)
@@ -133,6 +135,11 @@ class _News:
     async def cells(self) -> list[CellAccount] | None:
         found = await self._client.cells()
         changed, self._cells = found != self._cells, found
+        return found if changed else None
+
+    async def work(self) -> list[Work] | None:
+        found = await self._client.work()
+        changed, self._work = found != self._work, found
         return found if changed else None
 
 

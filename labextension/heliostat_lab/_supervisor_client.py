@@ -23,6 +23,8 @@ from heliostat._messages import (
     RestartRequest,
     RuntimeStatus,
     Sample,
+    Work,
+    WorkChoice,
 )
 from heliostat.exceptions import RuntimeLostError, RuntimeUnavailableError, error_from_body
 
@@ -87,6 +89,18 @@ class SupervisorClient:
     async def cells(self) -> list[CellAccount]:
         """What each cell used, oldest first."""
         return await self._ask("/cells", list[CellAccount])
+
+    async def work(self) -> list[Work]:
+        """Long work of the owner, oldest first."""
+        return await self._ask("/work", list[Work])
+
+    async def cancel_work(self, choice: WorkChoice) -> None:
+        """Have a piece of work stop."""
+        await self._ask("/work/cancel", None, choice)
+
+    async def work_log(self, task_id: str) -> list[str]:
+        """Last lines of the log of a piece of work."""
+        return await self._ask("/work/log", list[str], query={"task_id": task_id})
 
     async def plan(self, target: ResizeTarget) -> ResizePlan:
         """What a resize would do."""

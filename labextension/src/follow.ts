@@ -22,10 +22,11 @@ export interface ISessionTracker {
 export class KernelFollower implements IDisposable {
   constructor(trackers: readonly ISessionTracker[], manager: IRuntimeManager) {
     this._manager = manager;
+    this._trackers = trackers;
     for (const tracker of trackers) {
       tracker.currentChanged.connect(this._onWidget, this);
     }
-    this._onWidget(this, trackers.find(tracker => tracker.currentWidget)?.currentWidget ?? null);
+    this._onWidget(this, null);
   }
 
   /** The widget whose kernel is followed. */
@@ -47,7 +48,10 @@ export class KernelFollower implements IDisposable {
     Signal.clearData(this);
   }
 
-  private _onWidget(_: object, widget: ISessionWidget | null): void {
+  /** One tracker that has nothing says nothing about the others. */
+  private _onWidget(_: object, focused: ISessionWidget | null): void {
+    const other = this._trackers.find(tracker => tracker.currentWidget)?.currentWidget;
+    const widget = focused ?? other ?? null;
     if (widget === this._current) {
       return;
     }
@@ -86,4 +90,5 @@ export class KernelFollower implements IDisposable {
   private _current: ISessionWidget | null = null;
   private _isDisposed = false;
   private readonly _manager: IRuntimeManager;
+  private readonly _trackers: readonly ISessionTracker[];
 }

@@ -23,6 +23,11 @@ export interface CellEvent {
   at: number;
 }
 
+/** Body of `POST /v1/driver`: the owner holds a connection to Ray, or holds none any more. */
+export interface DriverEvent {
+  connected: boolean;
+}
+
 /** Every answer of the supervisor with a status of 400 or more. */
 export interface ErrorBody {
   /** Name of the exception class in `heliostat.exceptions`. */
@@ -338,6 +343,7 @@ export interface StreamUpdate {
   samples?: Sample[];
   nodes?: Node[] | null;
   cells?: CellAccount[] | null;
+  work?: Work[] | null;
   /** Why there is no news, in the supervisor's words or ours. */
   problem?: ErrorBody | null;
   kernel_end?: KernelEnd | null;
@@ -358,11 +364,64 @@ export interface VersionInfo {
   api: string;
 }
 
+/** A piece of long work of the owner: a training, a distributed cell, a query. */
+export interface Work {
+  task_id: string;
+  kind: string;
+  name: string;
+  /** What `done` and `total` count, such as `rounds`. */
+  unit: string;
+  state: WorkState;
+  started_at: number;
+  updated_at: number;
+  ended_at?: number | null;
+  done?: number;
+  total?: number | null;
+  /** The latest value of each metric. */
+  metrics?: Record<string, unknown>;
+  workers?: WorkWorker[];
+  message?: string;
+  log_path?: string | null;
+  /** The cell that began it, where one did. */
+  cell_id?: string | null;
+  cancel_requested?: boolean;
+}
+
+/** Body of `POST /v1/work/cancel`. */
+export interface WorkChoice {
+  task_id: string;
+}
+
+/** Answer of `POST /v1/work`: what somebody wants of the owner's work. */
+export interface WorkOrders {
+  /** Ids of pieces that shall stop. */
+  cancel: string[];
+}
+
+/** Body of `POST /v1/work`: pieces of work that are new or have changed. */
+export interface WorkReport {
+  work: Work[];
+}
+
+/** What became of a piece of long work. */
+export type WorkState = 'cancelled' | 'done' | 'failed' | 'running';
+
+/** One process that does a piece of work. `null`: not known. */
+export interface WorkWorker {
+  rank: number;
+  pid?: number | null;
+  node?: string | null;
+  rows?: number | null;
+  memory_bytes?: number | null;
+  message?: string;
+}
+
 /** Each message by its name. */
 export interface IMessages {
   BootMode: BootMode;
   CellAccount: CellAccount;
   CellEvent: CellEvent;
+  DriverEvent: DriverEvent;
   ErrorBody: ErrorBody;
   Failure: Failure;
   Gpu: Gpu;
@@ -395,6 +454,12 @@ export interface IMessages {
   StreamUpdate: StreamUpdate;
   Transition: Transition;
   VersionInfo: VersionInfo;
+  Work: Work;
+  WorkChoice: WorkChoice;
+  WorkOrders: WorkOrders;
+  WorkReport: WorkReport;
+  WorkState: WorkState;
+  WorkWorker: WorkWorker;
 }
 
 /** JSON Schema of each message; references are `#/$defs/NAME`. */
@@ -402,6 +467,7 @@ export const SCHEMAS: Record<keyof IMessages, object> = {
   BootMode: {"enum": ["slim", "stock"]},
   CellAccount: {"type": "object", "properties": {"cell_id": {"type": "string"}, "started_at": {"type": "number"}, "ended_at": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "cpu_seconds": {"type": "number"}, "gpu_seconds": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "peak_memory_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "peak_gpu_memory_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}}, "required": ["cell_id", "started_at", "ended_at", "cpu_seconds", "gpu_seconds", "peak_memory_bytes", "peak_gpu_memory_bytes"]},
   CellEvent: {"type": "object", "properties": {"cell_id": {"type": "string"}, "phase": {"type": "string"}, "at": {"type": "number"}}, "required": ["cell_id", "phase", "at"]},
+  DriverEvent: {"type": "object", "properties": {"connected": {"type": "boolean"}}, "required": ["connected"]},
   ErrorBody: {"type": "object", "properties": {"error": {"type": "string"}, "message": {"type": "string"}, "action": {"type": "string"}, "fields": {"type": "object"}}, "required": ["error", "message"]},
   Failure: {"type": "object", "properties": {"what": {"type": "string"}, "action": {"type": "string"}, "log_tail": {"type": "array", "items": {"type": "string"}}, "error": {"type": "string"}}, "required": ["what", "action"]},
   Gpu: {"type": "object", "properties": {"index": {"type": "integer"}, "uuid": {"type": "string"}, "name": {"type": "string"}, "mig": {"type": "boolean"}, "utilization_percent": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "memory_used_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "memory_limit_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "temperature_celsius": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "power_watts": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "power_limit_watts": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "processes": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/GpuProcess"}}, {"type": "null"}]}}, "required": ["index", "uuid", "name", "mig", "utilization_percent", "memory_used_bytes", "memory_limit_bytes", "temperature_celsius", "power_watts", "power_limit_watts", "processes"]},
@@ -431,7 +497,13 @@ export const SCHEMAS: Record<keyof IMessages, object> = {
   Sample: {"type": "object", "properties": {"at": {"type": "number"}, "host": {"$ref": "#/$defs/HostUse"}, "processes": {"type": "array", "items": {"$ref": "#/$defs/ProcessUse"}}, "gpus": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Gpu"}}, {"type": "null"}]}, "ray": {"anyOf": [{"$ref": "#/$defs/RayUse"}, {"type": "null"}]}}, "required": ["at", "host", "processes", "gpus", "ray"]},
   Step: {"type": "object", "properties": {"name": {"type": "string"}, "at": {"type": "number"}, "elapsed": {"type": "number"}}, "required": ["name", "at", "elapsed"]},
   StreamRequest: {"type": "object", "properties": {"kernel_id": {"type": "string"}, "follow": {"type": "boolean"}, "interval": {"type": "number"}}, "required": ["kernel_id"]},
-  StreamUpdate: {"type": "object", "properties": {"kernel_id": {"type": "string"}, "at": {"type": "number"}, "present": {"type": "boolean"}, "status": {"anyOf": [{"$ref": "#/$defs/RuntimeStatus"}, {"type": "null"}]}, "samples": {"type": "array", "items": {"$ref": "#/$defs/Sample"}}, "nodes": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Node"}}, {"type": "null"}]}, "cells": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/CellAccount"}}, {"type": "null"}]}, "problem": {"anyOf": [{"$ref": "#/$defs/ErrorBody"}, {"type": "null"}]}, "kernel_end": {"anyOf": [{"$ref": "#/$defs/KernelEnd"}, {"type": "null"}]}}, "required": ["kernel_id", "at"]},
+  StreamUpdate: {"type": "object", "properties": {"kernel_id": {"type": "string"}, "at": {"type": "number"}, "present": {"type": "boolean"}, "status": {"anyOf": [{"$ref": "#/$defs/RuntimeStatus"}, {"type": "null"}]}, "samples": {"type": "array", "items": {"$ref": "#/$defs/Sample"}}, "nodes": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Node"}}, {"type": "null"}]}, "cells": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/CellAccount"}}, {"type": "null"}]}, "work": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Work"}}, {"type": "null"}]}, "problem": {"anyOf": [{"$ref": "#/$defs/ErrorBody"}, {"type": "null"}]}, "kernel_end": {"anyOf": [{"$ref": "#/$defs/KernelEnd"}, {"type": "null"}]}}, "required": ["kernel_id", "at"]},
   Transition: {"type": "object", "properties": {"state": {"$ref": "#/$defs/RuntimeState"}, "at": {"type": "number"}, "reason": {"type": "string"}}, "required": ["state", "at", "reason"]},
   VersionInfo: {"type": "object", "properties": {"version": {"type": "string"}, "api": {"type": "string"}}, "required": ["version", "api"]},
+  Work: {"type": "object", "properties": {"task_id": {"type": "string"}, "kind": {"type": "string"}, "name": {"type": "string"}, "unit": {"type": "string"}, "state": {"$ref": "#/$defs/WorkState"}, "started_at": {"type": "number"}, "updated_at": {"type": "number"}, "ended_at": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "done": {"type": "number"}, "total": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "metrics": {"type": "object"}, "workers": {"type": "array", "items": {"$ref": "#/$defs/WorkWorker"}}, "message": {"type": "string"}, "log_path": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "cell_id": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "cancel_requested": {"type": "boolean"}}, "required": ["task_id", "kind", "name", "unit", "state", "started_at", "updated_at"]},
+  WorkChoice: {"type": "object", "properties": {"task_id": {"type": "string"}}, "required": ["task_id"]},
+  WorkOrders: {"type": "object", "properties": {"cancel": {"type": "array", "items": {"type": "string"}}}, "required": ["cancel"]},
+  WorkReport: {"type": "object", "properties": {"work": {"type": "array", "items": {"$ref": "#/$defs/Work"}}}, "required": ["work"]},
+  WorkState: {"enum": ["cancelled", "done", "failed", "running"]},
+  WorkWorker: {"type": "object", "properties": {"rank": {"type": "integer"}, "pid": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "node": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "rows": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "memory_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "message": {"type": "string"}}, "required": ["rank"]},
 };

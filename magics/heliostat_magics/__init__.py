@@ -20,12 +20,17 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
     A magic whose name somebody else has is registered under another one, and that is said.
     """
+    from heliostat import _owner
     from heliostat_magics._base import Magics
     from heliostat_magics._events import CellEvents
     from heliostat_magics._table import MAGICS
 
     if CellEvents.of(shell) is not None:
         return
+    kernel = getattr(shell, "kernel", None)
+    if kernel is not None:
+        # In a kernel that is not ours too: the server finds the runtime by it.
+        _owner.note_kernel(getattr(kernel.parent, "connection_file", ""))
     CellEvents.install(shell)
     for sentence in Magics.install(shell, MAGICS):
         print(sentence, file=sys.stderr)

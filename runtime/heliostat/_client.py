@@ -14,6 +14,7 @@ from heliostat._messages import (
     API_VERSION,
     CellAccount,
     CellEvent,
+    DriverEvent,
     ErrorBody,
     Node,
     ResizeOperation,
@@ -23,6 +24,10 @@ from heliostat._messages import (
     RestartRequest,
     RuntimeStatus,
     Sample,
+    Work,
+    WorkChoice,
+    WorkOrders,
+    WorkReport,
 )
 from heliostat.exceptions import AuthenticationError, RuntimeLostError, error_from_body
 
@@ -89,6 +94,27 @@ class SupervisorClient:
     def note_cell(self, event: CellEvent) -> None:
         """Note that a cell began or ended."""
         self._call("POST", "/cells", event)
+
+    def note_driver(self, *, connected: bool) -> None:
+        """Note that the owner is about to connect to Ray, or has let go of it."""
+        self._call("POST", "/driver", DriverEvent(connected=connected))
+
+    def work(self) -> list[Work]:
+        """Return the long work of the owner, oldest first."""
+        return decode(self._call("GET", "/work"), type=list[Work])
+
+    def report_work(self, report: WorkReport) -> WorkOrders:
+        """Tell news of the owner's work; returns what shall stop."""
+        return decode(self._call("POST", "/work", report), type=WorkOrders)
+
+    def cancel_work(self, task_id: str) -> None:
+        """Ask for a piece of work to stop. Raises ConfigurationError where it does not run."""
+        self._call("POST", "/work/cancel", WorkChoice(task_id=task_id))
+
+    def work_log(self, task_id: str, lines: int) -> list[str]:
+        """Return the last lines of the log of a piece of work."""
+        query = {"task_id": task_id, "lines": lines}
+        return decode(self._call("GET", "/work/log", query=query), type=list[str])
 
     def plan(self, target: ResizeTarget) -> ResizePlan:
         """Say what a resize would do."""

@@ -35,6 +35,8 @@ class Connection:
         self._early_calls = EarlyCalls(wait_for_address, self._follow_output)
         self._changing = threading.Lock()
         self._closed = False
+        self.holds = False
+        """Whether Ray may be connected to a boot of this runtime."""
         self._boot: tuple[str, float] | None = None
         self._logs: Path | None = None
         self._output: WorkerOutput | None = None
@@ -67,6 +69,7 @@ class Connection:
             self._stop_output()
             driver.disconnect(self._boot[0] if self._boot else None)
             self._boot = _boot_of(status)
+            self.holds = True
             other = driver.connected_to()
             if other is not None and other != status.address:
                 return other
@@ -85,6 +88,7 @@ class Connection:
         self._stop_output()
         if self._boot is not None:
             driver.disconnect(self._boot[0])
+        self.holds = False
 
     def close(self) -> None:
         """Connect no more, and put back what Ray reads from the environment."""

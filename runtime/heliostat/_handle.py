@@ -29,10 +29,12 @@ from heliostat._messages import (
     ResizeTarget,
     RuntimeStatus,
     Sample,
+    Work,
 )
 from heliostat._sizes import Count, Size, make_target
 from heliostat._supervisor.config import LOG
 from heliostat._watcher import Watcher
+from heliostat._work_reporter import WorkReporter
 from heliostat.exceptions import (
     ConfigurationError,
     HeliostatError,
@@ -59,6 +61,8 @@ class Runtime:
         self._client = self._watcher.client
         self._events: queue.SimpleQueue[CellEvent | None] = queue.SimpleQueue()
         self._recorder: threading.Thread | None = None
+        self._cell_id: str | None = None
+        self._work = WorkReporter(self._client, lambda: self._cell_id)
         self._watcher.start()
 
     @property
@@ -127,6 +131,18 @@ class Runtime:
     def cells(self) -> list[CellAccount]:
         """What each cell used so far, oldest first."""
         return self._client.cells()
+
+    def work(self) -> list[Work]:
+        """The long work of this process (trainings, distributed cells, queries), oldest first."""
+        return self._client.work()
+
+    def cancel_work(self, task_id: str) -> None:
+        """Have a piece of work stop. Raises ConfigurationError where there is none that runs."""
+        self._client.cancel_work(task_id)
+
+    def work_log(self, task_id: str, lines: int = 100) -> list[str]:
+        """Last lines of the log of a piece of work. Raises ConfigurationError where it keeps none."""
+        return self._client.work_log(task_id, lines)
 
     def plan(
         self,
@@ -218,6 +234,7 @@ class Runtime:
     def stop(self) -> None:
         """Take the runtime down; returns when its processes are gone."""
         self._watcher.expect_end()
+        self._work.close()
         self._events.put(None)
         with contextlib.suppress(HeliostatError):
             self._client.stop()
@@ -238,10 +255,12 @@ class Runtime:
 
     def cell_started(self, cell_id: str) -> None:
         """Note that a cell began; returns at once and never fails."""
+        self._cell_id = cell_id
         self._record(cell_id, "start")
 
     def cell_ended(self, cell_id: str) -> None:
         """Note that a cell ended; returns at once and never fails."""
+        self._cell_id = None
         self._record(cell_id, "end")
 
     def notice(self) -> str | None:

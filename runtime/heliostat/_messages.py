@@ -347,6 +347,12 @@ class Sample(Message, frozen=True, kw_only=True):
     """``None`` while Ray is not up."""
 
 
+class DriverEvent(Message, frozen=True, kw_only=True):
+    """Body of ``POST /v1/driver``: the owner holds a connection to Ray, or holds none any more."""
+
+    connected: bool
+
+
 class CellEvent(Message, frozen=True, kw_only=True):
     """Body of ``POST /v1/cells``: a cell began or ended."""
 
@@ -366,6 +372,69 @@ class CellAccount(Message, frozen=True, kw_only=True):
     gpu_seconds: float | None
     peak_memory_bytes: int | None
     peak_gpu_memory_bytes: int | None
+
+
+class WorkState(StrEnum):
+    """What became of a piece of long work."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class WorkWorker(Message, frozen=True, kw_only=True):
+    """One process that does a piece of work. ``None``: not known."""
+
+    rank: int
+    pid: int | None = None
+    node: str | None = None
+    rows: int | None = None
+    memory_bytes: int | None = None
+    message: str = ""
+
+
+class Work(Message, frozen=True, kw_only=True):
+    """A piece of long work of the owner: a training, a distributed cell, a query."""
+
+    task_id: str
+    kind: str
+    name: str
+    unit: str
+    """What ``done`` and ``total`` count, such as ``rounds``."""
+    state: WorkState
+    started_at: float
+    updated_at: float
+    ended_at: float | None = None
+    done: float = 0.0
+    total: float | None = None
+    metrics: dict[str, float] = {}
+    """The latest value of each metric."""
+    workers: list[WorkWorker] = []
+    message: str = ""
+    log_path: str | None = None
+    cell_id: str | None = None
+    """The cell that began it, where one did."""
+    cancel_requested: bool = False
+
+
+class WorkReport(Message, frozen=True, kw_only=True):
+    """Body of ``POST /v1/work``: pieces of work that are new or have changed."""
+
+    work: list[Work]
+
+
+class WorkOrders(Message, frozen=True, kw_only=True):
+    """Answer of ``POST /v1/work``: what somebody wants of the owner's work."""
+
+    cancel: list[str]
+    """Ids of pieces that shall stop."""
+
+
+class WorkChoice(Message, frozen=True, kw_only=True):
+    """Body of ``POST /v1/work/cancel``."""
+
+    task_id: str
 
 
 class Manifest(Message, frozen=True, kw_only=True):
@@ -396,6 +465,7 @@ class ErrorBody(Message, frozen=True, kw_only=True):
 PUBLIC_MESSAGES: tuple[type[Message], ...] = (
     CellAccount,
     CellEvent,
+    DriverEvent,
     ErrorBody,
     Manifest,
     Node,
@@ -406,5 +476,9 @@ PUBLIC_MESSAGES: tuple[type[Message], ...] = (
     RestartRequest,
     RuntimeStatus,
     Sample,
+    Work,
+    WorkChoice,
+    WorkOrders,
+    WorkReport,
 )
 """Roots from which schemas and TypeScript types are generated."""

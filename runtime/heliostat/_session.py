@@ -278,17 +278,18 @@ def _register(connection: Any, df: Any) -> None:
     import duckdb
 
     try:
-        connection.register(_SOURCE, df if isinstance(df, duckdb.DuckDBPyRelation) else _as_reader(df))
+        connection.register(_SOURCE, df if isinstance(df, duckdb.DuckDBPyRelation) else as_reader(df))
     except duckdb.InvalidInputException:
         # A relation of somebody else's connection: let that connection read it.
         connection.register(_SOURCE, df.to_arrow_reader())
 
 
 def _as_arrow(data: Any) -> Any:
-    return _as_reader(data).read_all()
+    return as_reader(data).read_all()
 
 
-def _as_reader(data: Any) -> Any:
+def as_reader(data: Any) -> Any:
+    """Stream whatever ``create_dataframe`` takes. Raises DataError when it cannot be read as rows."""
     from heliostat.data._sources import source_of
 
     if isinstance(data, Mapping | list):

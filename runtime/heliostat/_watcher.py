@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _LONG_POLL_SECONDS = 30.0
 _START_POLL_SECONDS = 0.01
 _RETRY_SECONDS = 1.0
+_SECONDS_TO_LET_GO = 4.0
+_RETRY_LET_GO_SECONDS = 0.05
 
 
 class Watcher:
@@ -119,6 +121,7 @@ class Watcher:
     def disconnect(self) -> None:
         """Let go of Ray until the next boot. Raises RuntimeUnavailableError."""
         self._connection.disconnect()
+        self._note_driver(connected=False)
 
     def let_go(self) -> None:
         """Let go of a Ray that is dead: for good where the supervisor is gone too."""
@@ -172,7 +175,10 @@ class Watcher:
         while True:
             status = self._next_status()
             if status.state.usable and not self._connection.is_to(status):
+                self._note_driver(connected=True)
                 self._connect(status)
+            elif status.state is RuntimeState.STARTING and self._connection.holds:
+                self._let_go_of_former()
             with self._changed:
                 before, self._latest = self._latest, status
                 if status.state is RuntimeState.FAILED and (before is None or before.failure is None):
@@ -193,6 +199,28 @@ class Watcher:
                     raise self._end() from None
             # It is on its way up, or busy, or we are out of descriptors: as long as it lives, ask on.
             time.sleep(_START_POLL_SECONDS if self._latest is None else _RETRY_SECONDS)
+
+    def _let_go_of_former(self) -> None:
+        """Somebody else restarts the runtime: leave while it is still there, which is quick."""
+        message = "The runtime is being restarted: what ran on it is lost."
+        lost = RuntimeLostError(message, "Your variables are safe; run the cell again.")
+        deadline, told = time.monotonic() + _SECONDS_TO_LET_GO, False
+        while time.monotonic() < deadline:
+            try:
+                self.disconnect()
+            except RuntimeUnavailableError:
+                # A cell waits in Ray: it is told, and Ray looks for signals twice a second.
+                if not told:
+                    self._tell(lost)
+                told = True
+                time.sleep(_RETRY_LET_GO_SECONDS)
+            else:
+                return
+
+    def _note_driver(self, *, connected: bool) -> None:
+        # A courtesy to a supervisor that restarts: without it, it waits for us in vain.
+        with contextlib.suppress(HeliostatError):
+            self.client.note_driver(connected=connected)
 
     def _connect(self, status: RuntimeStatus) -> None:
         try:

@@ -19,6 +19,7 @@
     ├── ResizeTimeoutError      a resize did not finish in time and was rolled back
     ├── WarehouseBusyError      other processes did not let go of the warehouse in time
     ├── TaskCancelledError      work was cancelled: from the panel, by a magic, through the API
+    ├── RankError               a cell failed on a rank, or a rank ended
     └── TrainingError           training failed on a worker
 
 Each error says what failed (``message``), and what to do (``action``); further facts are in
@@ -45,6 +46,7 @@ __all__ = [
     "DatasetNotExistError",
     "HeliostatError",
     "MissingDependencyError",
+    "RankError",
     "ResizeError",
     "ResizeTimeoutError",
     "RuntimeLostError",
@@ -174,6 +176,14 @@ class TaskCancelledError(HeliostatError, RuntimeError):
 
 class WarehouseBusyError(HeliostatError):
     """Other processes did not let go of the warehouse in time; ``pids`` says which. Nothing was changed."""
+
+
+class RankError(HeliostatError, RuntimeError):
+    """A cell failed on a rank, or a rank ended; ``ranks`` says which, ``ename`` with what."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Show the ranks' own traceback, which has nothing but lines of the user."""
+        return [*self.fields.get("traceback", ()), *super()._render_traceback_()]
 
 
 class TrainingError(HeliostatError, RuntimeError):

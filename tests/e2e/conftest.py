@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -45,6 +46,15 @@ class Lab:
         with urllib.request.urlopen(request, timeout=10) as response:
             return json.load(response)
 
+    def set_theme(self, theme: str) -> None:
+        """Choose a theme, as the settings editor does; it is there at the next load of a page."""
+        url = f"{self.url}/lab/api/settings/@jupyterlab/apputils-extension:themes"
+        body = json.dumps({"raw": json.dumps({"theme": theme})}).encode()
+        headers = {"Authorization": f"token {self.token}"}
+        request = urllib.request.Request(url, body, headers, method="PUT")
+        with urllib.request.urlopen(request, timeout=10):
+            pass
+
     def page(self, path: str) -> str:
         """Address of a page, with the credentials in it."""
         return f"{self.url}/{path}?token={self.token}"
@@ -76,8 +86,8 @@ def _wait_until_up(lab: Lab, server: subprocess.Popen[bytes], log: Path) -> None
     pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
 
 
-@pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
+@contextlib.contextmanager
+def running_lab(base_url: str = "/", **environment: str) -> Iterator[Lab]:
     """A JupyterLab with the extension, in a home of its own; ended with all its kernels."""
     home = Path(tempfile.mkdtemp(prefix="hl-"))
     notebooks, settings, log = home / "notebooks", home / "settings", home / "log"
@@ -86,9 +96,11 @@ def lab() -> Iterator[Lab]:
     folder = settings / "@jupyterlab" / "apputils-extension"
     folder.mkdir(parents=True)
     folder.joinpath("notification.jupyterlab-settings").write_text(json.dumps(quiet))
-    lab = Lab(f"http://127.0.0.1:{_free_port()}", secrets.token_hex(8), notebooks)
+    port = _free_port()
+    lab = Lab(f"http://127.0.0.1:{port}{base_url}".rstrip("/"), secrets.token_hex(8), notebooks)
     options = {
-        "ServerApp.port": lab.url.rpartition(":")[2],
+        "ServerApp.base_url": base_url,
+        "ServerApp.port": port,
         "IdentityProvider.token": lab.token,
         "ServerApp.root_dir": str(notebooks),
         "LabApp.user_settings_dir": str(settings),
@@ -98,10 +110,15 @@ def lab() -> Iterator[Lab]:
     command += [f"--{name}={value}" for name, value in options.items()]
     private = {"HOME": "", "IPYTHONDIR": "i", "JUPYTER_CONFIG_DIR": "c", "JUPYTER_DATA_DIR": "d"}
     private["JUPYTER_RUNTIME_DIR"] = "r"
-    environment = {**os.environ, **{name: str(home / part) for name, part in private.items()}}
+    own = {name: str(home / part) for name, part in private.items()}
     with log.open("wb") as output:
         server = subprocess.Popen(
-            command, cwd=home, env=environment, stdout=output, stderr=output, start_new_session=True
+            command,
+            cwd=home,
+            env={**os.environ, **own, **environment},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
         try:
             _wait_until_up(lab, server, log)
@@ -115,6 +132,13 @@ def lab() -> Iterator[Lab]:
                 server.kill()
                 server.wait()
             shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """The server of most tests."""
+    with running_lab() as lab:
+        yield lab
 
 
 @pytest.fixture(scope="module")

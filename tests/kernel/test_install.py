@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from heliostat_kernel.kernel import kernel_id_of
+from heliostat._owner import kernel_id_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,6 +6,7 @@ import {
   type ResizePlan,
   type Resources,
   type RuntimeStatus,
+  type Work,
   type RuntimeView,
   type Sample
 } from '../../labextension/src/messages';
@@ -128,6 +129,25 @@ export function account(changes: Partial<CellAccount> = {}): CellAccount {
     gpu_seconds: null,
     peak_memory_bytes: 512 * 2 ** 20,
     peak_gpu_memory_bytes: null,
+    ...changes
+  };
+}
+
+export function work(changes: Partial<Work> = {}): Work {
+  return {
+    task_id: 'w1',
+    kind: 'xgboost',
+    name: 'XGBEstimator.fit',
+    unit: 'rounds',
+    state: 'running',
+    started_at: Date.now() / 1000 - 10,
+    updated_at: Date.now() / 1000,
+    ended_at: null,
+    done: 20,
+    total: 50,
+    metrics: { 'train-rmse': 0.123456 },
+    workers: [{ rank: 0, rows: 1000, memory_bytes: GIB }],
+    log_path: '/tmp/w1.log',
     ...changes
   };
 }

@@ -13,7 +13,18 @@ import {
   type IRuntimeApi,
   type IRuntimeManager
 } from '../../labextension/src/runtime';
-import { account, gpu, node, plan, reading, resources, sample, status, view } from './messages';
+import {
+  account,
+  gpu,
+  node,
+  plan,
+  reading,
+  resources,
+  sample,
+  status,
+  view,
+  work
+} from './messages';
 
 const trans = nullTranslator.load('heliostat');
 
@@ -26,6 +37,8 @@ class Known {
     resize: vi.fn(() => Promise.resolve()),
     restart: vi.fn(() => Promise.resolve()),
     stop: vi.fn(() => Promise.reject(new Error('It is gone. Start another.'))),
+    cancelWork: vi.fn(() => Promise.resolve()),
+    workLog: vi.fn(() => Promise.resolve({ lines: ['epoch 1'] })),
     log: vi.fn(() => Promise.resolve({ lines: ['first', 'second'] }))
   };
   connection = 'open';
@@ -249,6 +262,39 @@ describe('PanelBody', () => {
     });
     expect(html()).toContain('Waiting for 2 CPUs.');
     expect(html()).toContain('Cancel and go back');
+  });
+
+  it('should show running work with its progress, metrics, workers and time left', () => {
+    known.learn({ work: [work()], ahead: 0 });
+    const shown = html();
+    expect(shown).toMatch(/20 of 50 rounds, 10 s, about 15 s left/);
+    expect(shown).toContain('train-rmse 0.1235');
+    expect(shown).toContain('1,000 rows · 1 GiB');
+    expect(shown).toContain('max="50"');
+  });
+
+  it('should keep finished work with how it ended, and offer no cancelling', () => {
+    const ended = {
+      state: 'failed' as const,
+      message: 'Rank 1 died.',
+      ended_at: Date.now() / 1000
+    };
+    known.learn({ work: [work(ended)] });
+    expect(html()).toContain('failed, 20 of 50 rounds, 10 s');
+    expect(html()).toContain('Rank 1 died.');
+    expect(html()).not.toContain('Cancel');
+  });
+
+  it('should cancel work, and show its log', async () => {
+    known.learn({ work: [work()] });
+    await model.cancelWork('w1');
+    expect(known.api.cancelWork.mock.calls).toEqual([['k1', 'w1']]);
+    known.learn({ work: [work({ cancel_requested: true })] });
+    expect(html()).toContain('Cancelling…');
+    await model.toggleWorkLog('w1');
+    expect(html()).toContain('epoch 1');
+    await model.toggleWorkLog('w1');
+    expect(html()).not.toContain('epoch 1');
   });
 
   it('should leave the size of a foreign cluster alone', () => {

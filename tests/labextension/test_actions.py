@@ -18,6 +18,7 @@ from heliostat._messages import (
     ResizeTarget,
     Resources,
     RestartRequest,
+    WorkChoice,
 )
 from heliostat_lab._limits import HeliostatLimits, check, clamp
 from heliostat_lab._messages import LogTail
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from .conftest import Answers, Manifests
 
-ACTIONS = ("plan", "resize", "cancel-resize", "restart", "stop")
+ACTIONS = ("plan", "resize", "cancel-resize", "cancel-work", "restart", "stop")
 SIZE = Resources(cpus=1, gpus=0, memory_bytes=GIB, object_store_bytes=GIB, nodes=1)
 
 
@@ -135,6 +136,20 @@ async def test_restart_and_stop_are_relayed(
     assert b'"state":"ready"' in restarted.body
     stopped = await post(jp_fetch, kernel_id, "stop")
     assert stopped.body == b"null"
+
+
+async def test_work_is_cancelled_and_its_log_shown(
+    jp_fetch: Fetch, kernel_id: str, manifests: Manifests, supervisor: Answers
+) -> None:
+    """Cancelling names the piece of work; its log is the supervisor's answer."""
+    manifests.write(kernel_id)
+    supervisor.set("/v1/work/cancel", b"")
+    supervisor.set("/v1/work/log", ["epoch 1", "epoch 2"])
+    await post(jp_fetch, kernel_id, "cancel-work", WorkChoice(task_id="w1"))
+    assert supervisor.bodies == [("/v1/work/cancel", b'{"task_id":"w1"}')]
+    answer = await jp_fetch(*ROOT, "runtimes", kernel_id, "work", "w1")
+    assert msgspec.json.decode(answer.body, type=LogTail).lines == ["epoch 1", "epoch 2"]
+    assert "task_id=w1" in supervisor.queries
 
 
 @pytest.mark.parametrize("body", [b"[]", b'{"target": {"cpus": "two"}}', b'{"unknown": 1}', b"{"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -113,3 +114,40 @@ def test_another_pid_namespace_reaps_nothing(owner: Owner) -> None:
     subprocess.run(command, env=owner.environment, check=True, capture_output=True)
     assert owner.directory.exists()
     assert owner.run("str(runtime.status().state)") == "ready"
+
+
+def test_a_restart_by_somebody_else_is_quick_and_followed(owner: Owner) -> None:
+    """The supervisor lets the owner let go before it takes Ray down; the owner is connected again."""
+    before = owner.run("runtime.status().address")
+    owner.run("from heliostat._messages import ResizeTarget; kept = 5")
+    began = time.monotonic()
+    owner.run("runtime._client.restart(ResizeTarget())", seconds=90)
+    assert owner.run("kept + ray.get(ray.put(1)) if heliostat.runtime() else None", seconds=90) == 6
+    assert time.monotonic() - began < 5, "the owner did not let go before its cluster was gone"
+    assert owner.run("runtime.status().address") != before
+
+
+def test_a_restart_while_the_owner_connects_does_not_hang_it(start_owner: StartOwner) -> None:
+    """Restarting right when the runtime is ready, in the middle of the owner's connecting."""
+    owner = start_owner("none")
+    owner.run("from heliostat._messages import ResizeTarget")
+    owner.run("runtime = heliostat.init(cpus=1, wait=False)")
+    owner.run("while not runtime.status().state.usable: time.sleep(0.002)", seconds=90)
+    owner.run("runtime._client.restart(ResizeTarget()).version", seconds=90)
+    owner.run("import ray; heliostat.runtime(); None", seconds=60)
+    assert owner.run("ray.get(ray.put(1))") == 1
+    owner.run("heliostat.shutdown()")
+
+
+def test_a_cell_that_waits_in_ray_is_freed_by_a_restart(owner: Owner) -> None:
+    """Somebody else's restart frees a ray.get with its reason, and variables stay."""
+    owner.run("from heliostat._messages import ResizeTarget; import threading")
+    owner.run("reference = ray.remote(lambda: time.sleep(600)).remote(); kept = 3")
+    owner.run(
+        "def restart():\n    time.sleep(0.5)\n    runtime._client.restart(ResizeTarget())\n"
+        "thread = threading.Thread(target=restart); thread.start()"
+    )
+    owner.run("try:\n    ray.get(reference)\nexcept KeyboardInterrupt:\n    freed = True", seconds=30)
+    assert owner.run("freed") is True
+    assert "is being restarted" in owner.said()
+    assert owner.run("thread.join(); heliostat.runtime(); kept + ray.get(ray.put(1))", seconds=60) == 4

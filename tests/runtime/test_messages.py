@@ -26,7 +26,8 @@ def _value(kind: Any, filled: bool) -> Any:
         case _ if origin is list:
             return [_value(arguments[0], filled)] if filled else []
         case _ if origin is dict:
-            return {"key": [1, None, {"a": 1.5}]} if filled else {}
+            value = [1, None, {"a": 1.5}] if arguments[1] is Any else _value(arguments[1], filled)
+            return {"key": value} if filled else {}
         case _:
             chosen = next(argument for argument in arguments if argument is not type(None))
             return _value(chosen, filled) if filled else None

@@ -8,11 +8,13 @@ import { ResizeSection } from './resizeSection';
 import { RuntimeSection } from './runtimeSection';
 import { type Section } from './sections';
 import { UseSection } from './useSection';
+import { WorkSection } from './workSection';
 
-const BODIES: Partial<Record<Section, React.ComponentType<{ readonly model: PanelModel }>>> = {
+const BODIES: Record<Section, React.ComponentType<{ readonly model: PanelModel }>> = {
   runtime: RuntimeSection,
   use: UseSection,
   resize: ResizeSection,
+  work: WorkSection,
   cells: CellsSection
 };
 
@@ -96,7 +98,7 @@ function Sections({ model }: { readonly model: PanelModel }): React.JSX.Element 
     work: trans.__('Work'),
     cells: trans.__('Cells')
   };
-  const shown = model.sections.filter(section => BODIES[section] !== undefined);
+  const shown = model.sections;
   return (
     <>
       {shown.map((section, index) => {
@@ -137,7 +139,7 @@ function Sections({ model }: { readonly model: PanelModel }): React.JSX.Element 
                 }}
               />
             </div>
-            {!model.isFolded(section) && Body && <Body model={model} />}
+            {!model.isFolded(section) && <Body model={model} />}
           </section>
         );
       })}

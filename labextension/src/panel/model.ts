@@ -49,7 +49,7 @@ export interface IPanelActions {
 }
 
 /** What is being asked of the server. */
-export type Busy = 'resize' | 'cancel' | 'restart' | 'stop' | 'start' | 'log';
+export type Busy = 'work' | 'resize' | 'cancel' | 'restart' | 'stop' | 'start' | 'log';
 
 /** Model of the panel. Follows a manager that it does not own. */
 export class PanelModel extends VDomModel {
@@ -221,6 +221,27 @@ export class PanelModel extends VDomModel {
     await this._do('start', () => this.actions.run('%runtime start'));
   }
 
+  /** The log of a piece of work, while it is shown. */
+  get workLog(): { readonly taskId: string; readonly lines: readonly string[] } | null {
+    return this._workLog;
+  }
+
+  async cancelWork(taskId: string): Promise<void> {
+    await this._ask('work', kernelId => this.manager.api.cancelWork(kernelId, taskId));
+  }
+
+  /** Show the log of a piece of work, or put it away. */
+  async toggleWorkLog(taskId: string): Promise<void> {
+    if (this._workLog?.taskId === taskId) {
+      this._workLog = null;
+      this._emit();
+      return;
+    }
+    await this._ask('work', async kernelId => {
+      this._workLog = { taskId, lines: (await this.manager.api.workLog(kernelId, taskId)).lines };
+    });
+  }
+
   /** Show the log, or put it away. */
   async toggleLog(): Promise<void> {
     if (this._log !== null) {
@@ -250,6 +271,7 @@ export class PanelModel extends VDomModel {
     if (this.reading.kernelId !== this._kernelId) {
       this._kernelId = this.reading.kernelId;
       this._log = null;
+      this._workLog = null;
       this.reset();
     }
     this._emit();
@@ -314,6 +336,7 @@ export class PanelModel extends VDomModel {
   private _problem: string | null = null;
   private _settings = DEFAULT_SETTINGS;
   private _target: ResizeTarget = {};
+  private _workLog: { taskId: string; lines: readonly string[] } | null = null;
 }
 
 export namespace PanelModel {

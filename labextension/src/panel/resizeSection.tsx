@@ -164,15 +164,17 @@ function Plan(props: { readonly plan: ResizePlan; readonly model: PanelModel }):
   ].filter(Boolean);
   return (
     <>
-      <ul role="status" aria-label={trans.__('Plan')}>
-        {plan.changes.map(change => (
-          <li key={change.text}>{change.text}</li>
-        ))}
-        {plan.waits_for.map(text => (
-          <li key={text}>{trans.__('waits for %1', text)}</li>
-        ))}
-        {plan.changes.length === 0 && <li>{trans.__('The runtime already has that size.')}</li>}
-      </ul>
+      <div role="status">
+        <ul aria-label={trans.__('Plan')}>
+          {plan.changes.map(change => (
+            <li key={change.text}>{change.text}</li>
+          ))}
+          {plan.waits_for.map(text => (
+            <li key={text}>{trans.__('waits for %1', text)}</li>
+          ))}
+          {plan.changes.length === 0 && <li>{trans.__('The runtime already has that size.')}</li>}
+        </ul>
+      </div>
       {losses.length > 0 && (
         <p className="heliostat-Notice" data-level="high">
           {trans.__('Concerns %1.', losses.join(', '))}

@@ -81,8 +81,10 @@ function Facts(props: {
   return (
     <dl className="heliostat-Facts">
       <dt>{trans.__('State')}</dt>
-      <dd data-state={status.state} data-testid="heliostat-state" role="status">
-        {describeState(status, trans)}
+      <dd data-state={status.state}>
+        <span role="status" data-testid="heliostat-state">
+          {describeState(status, trans)}
+        </span>
       </dd>
       {status.state !== 'starting' && (
         <>

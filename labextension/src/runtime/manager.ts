@@ -9,7 +9,8 @@ import {
   type Node,
   type RuntimeView,
   type Sample,
-  type StreamUpdate
+  type StreamUpdate,
+  type Work
 } from '../messages';
 import { type IRuntimeApi } from './restapi';
 import { type Connection, type RuntimeStream } from './stream';
@@ -36,6 +37,7 @@ export interface IReading {
   readonly history: readonly Sample[];
   readonly nodes: readonly Node[];
   readonly cells: readonly CellAccount[];
+  readonly work: readonly Work[];
   /** How the kernel died, until it has a runtime again. */
   readonly kernelEnd: KernelEnd | null;
   /** Why there is no news; `null` when there is. */
@@ -191,6 +193,7 @@ export const NOTHING: IReading = {
   history: [],
   nodes: [],
   cells: [],
+  work: [],
   kernelEnd: null,
   problem: null
 };
@@ -221,6 +224,7 @@ namespace Private {
       history,
       nodes: update.nodes ?? (isNew ? [] : known.nodes),
       cells: update.cells ?? (isNew ? [] : known.cells),
+      work: update.work ?? (isNew ? [] : known.work),
       kernelEnd: isNew ? null : known.kernelEnd,
       problem: null
     };

@@ -34,6 +34,10 @@ export interface IRuntimeApi {
   plan(kernelId: string, target: ResizeTarget): Promise<ResizePlan>;
   resize(kernelId: string, request: ResizeRequest): Promise<ResizeOperation>;
   cancelResize(kernelId: string): Promise<ResizeOperation>;
+  /** Have a piece of work stop. */
+  cancelWork(kernelId: string, taskId: string): Promise<void>;
+  /** Last lines of the log of a piece of work. */
+  workLog(kernelId: string, taskId: string): Promise<LogTail>;
   /** Take Ray down and boot it again; resolves when it is up or has failed. */
   restart(kernelId: string): Promise<RuntimeStatus>;
   /** Take the runtime down. The kernel and its variables stay. */
@@ -77,6 +81,14 @@ export class RuntimeApi implements IRuntimeApi {
 
   restart(kernelId: string): Promise<RuntimeStatus> {
     return this._ask('RuntimeStatus', kernelId, 'restart', {});
+  }
+
+  async cancelWork(kernelId: string, taskId: string): Promise<void> {
+    await this._fetch(['runtimes', kernelId, 'cancel-work'], { task_id: taskId });
+  }
+
+  async workLog(kernelId: string, taskId: string): Promise<LogTail> {
+    return validate('LogTail', await this._fetch(['runtimes', kernelId, 'work', taskId]));
   }
 
   async stop(kernelId: string): Promise<void> {

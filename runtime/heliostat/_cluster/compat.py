@@ -54,6 +54,13 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature("actor table", "ray._private.state", "GlobalState.actor_table", (), "losses unknown in plans"),
     Feature(
+        "calls of Ray Train",
+        "ray.train.v2._internal.execution.train_fn_utils",
+        "set_train_fn_utils",
+        ("train_fn_utils",),
+        "the functions of ray.train themselves are replaced",
+    ),
+    Feature(
         "connect guard", "ray._private.auto_init_hook", "auto_init_lock", (), "wait for the runtime by hand"
     ),
 )

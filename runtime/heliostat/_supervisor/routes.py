@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from heliostat import __version__
 from heliostat._messages import (
     CellAccount,
     CellEvent,
+    DriverEvent,
     Node,
     ResizeOperation,
     ResizePlan,
@@ -17,6 +19,10 @@ from heliostat._messages import (
     RuntimeState,
     RuntimeStatus,
     Sample,
+    Work,
+    WorkChoice,
+    WorkOrders,
+    WorkReport,
 )
 from heliostat._supervisor.api import Route, openapi
 from heliostat.exceptions import ConfigurationError, ResizeError, RuntimeUnavailableError
@@ -69,6 +75,26 @@ class Operations:
     async def note_cell(self, event: CellEvent) -> None:
         """Note that a cell began or ended."""
         self._supervisor.measuring.note(event)
+
+    async def note_driver(self, event: DriverEvent) -> None:
+        """Note whether the owner is connected to Ray: a restart lets it let go first."""
+        self._supervisor.note_driver(connected=event.connected)
+
+    async def work(self) -> list[Work]:
+        """The long work of the owner."""
+        return self._supervisor.work.listed()
+
+    async def report_work(self, report: WorkReport) -> WorkOrders:
+        """Take in news of the owner's work, and say what shall stop."""
+        return self._supervisor.work.note(report)
+
+    async def cancel_work(self, choice: WorkChoice) -> None:
+        """Have a piece of work stop; the owner hears of it with its next report."""
+        self._supervisor.work.cancel(choice.task_id)
+
+    async def work_log(self, task_id: str = "", lines: int = 100) -> list[str]:
+        """Last lines of the log of a piece of work, by default of the latest."""
+        return await asyncio.to_thread(self._supervisor.work.log, task_id, lines)
 
     async def plan(self, target: ResizeTarget) -> ResizePlan:
         """Say what a resize would do."""
@@ -141,6 +167,32 @@ def routes(operations: Operations) -> list[Route]:
         ),
         Route("GET", "/cells", "What each cell used, oldest first.", list[CellAccount], o.cells),
         Route("POST", "/cells", "Note that a cell began or ended.", None, o.note_cell, CellEvent),
+        Route(
+            "POST",
+            "/driver",
+            "Note that the owner is about to connect to Ray, or has let go of it.",
+            None,
+            o.note_driver,
+            DriverEvent,
+        ),
+        Route("GET", "/work", "Long work of the owner, oldest first.", list[Work], o.work),
+        Route(
+            "POST",
+            "/work",
+            "News of the owner's work; answers what shall stop.",
+            WorkOrders,
+            o.report_work,
+            WorkReport,
+        ),
+        Route("POST", "/work/cancel", "Have a piece of work stop.", None, o.cancel_work, WorkChoice),
+        Route(
+            "GET",
+            "/work/log",
+            "Last lines of the log of a piece of work.",
+            list[str],
+            o.work_log,
+            query={"task_id": str, "lines": int},
+        ),
         Route(
             "POST",
             "/resize/plan",

@@ -38,6 +38,7 @@ from heliostat._supervisor.processes import (
 from heliostat._supervisor.reaper import reap, remove_directory
 from heliostat._supervisor.state import StatusBoard
 from heliostat._supervisor.watch import owner_gone
+from heliostat._supervisor.work import WorkList
 from heliostat.exceptions import BootError, HeliostatError, RuntimeUnavailableError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _SECONDS_TO_END = 8.0
+_SECONDS_TO_LET_GO = 5.0
 _SAFE = "Your variables are safe. Boot it again with %runtime restart."
 
 
@@ -66,12 +68,15 @@ class Supervisor:
         self._ray_thread = ThreadPoolExecutor(1, thread_name_prefix="ray")
         self._stop = asyncio.Event()
         self._booting = asyncio.Lock()
+        self._owner_let_go = asyncio.Event()
+        self._owner_let_go.set()
         self._target = config.target
         self._taking_down: asyncio.Task[None] | None = None
         self._cluster: Cluster | None = None
         self.resizer: Resizer | None = None
         self.board = StatusBoard(self._first_status())
         self.measuring = Measuring(config, self._ray_use)
+        self.work = WorkList()
         self._booter = Booter(self, self._on_resize)
 
     def _first_status(self) -> RuntimeStatus:
@@ -212,6 +217,13 @@ class Supervisor:
         self._booter.plan(chosen)
         return chosen
 
+    def note_driver(self, *, connected: bool) -> None:
+        """Remember whether the owner is connected to Ray, or is just connecting."""
+        if connected:
+            self._owner_let_go.clear()
+        else:
+            self._owner_let_go.set()
+
     async def _boot_again(self) -> None:
         self.board.move(
             RuntimeState.STARTING,
@@ -222,6 +234,9 @@ class Supervisor:
             resources=None,
             resize=None,
         )
+        # A driver whose cluster goes away waits for it for a minute, holding up its process.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._owner_let_go.wait(), _SECONDS_TO_LET_GO)
         await self.take_down()
         # Objects that were spilled to disk go with the boot that they belong to.
         await asyncio.to_thread(remove_directory, self.config.path / RAY)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from heliostat.dataset._catalog import catalog, identifier_of, load_table, place_of, table_of, told
-from heliostat.dataset._commit import Description, VersionWriter, create_table
+from heliostat.dataset._commit import Description, VersionWriter, create_table, remove_version
 from heliostat.dataset._garbage import collect
 from heliostat.dataset.dataset_reader import DatasetReader, _RefusedCallError
 from heliostat.dataset.dataset_version import DatasetVersion, Row
@@ -151,7 +151,8 @@ class Dataset:
         version:
             Its name; any text but ``main``.
         input_dataframe:
-            A relation, or whatever ``DataConnector.from_dataframe`` takes. It is read once, as a stream.
+            A relation, a ``DataConnector``, or whatever ``Session.create_dataframe`` takes. It is read
+            once, as a stream.
         shuffle:
             Store the rows in random order; every order is equally likely.
         exclude_cols:
@@ -201,30 +202,9 @@ class Dataset:
         DatasetCannotDeleteError
             Another process changed the dataset at the same time.
         """
-        from pyiceberg.exceptions import CommitFailedException
-        from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
-
         table = load_table(self._identifier)
         version = DatasetVersion(self._identifier, version_name, table)
-        snapshot = table.refs()[version_name].snapshot_id
-        transaction = table.transaction()
-        ManageSnapshots(transaction).remove_tag(version_name).commit()
-        tags = [ref.snapshot_id for ref in table.refs().values() if ref.snapshot_ref_type == "tag"]
-        left = [found for found in table.snapshots() if found.snapshot_id in {*tags} - {snapshot}]
-        if left:
-            latest = max(left, key=lambda found: found.sequence_number or 0)
-            ManageSnapshots(transaction).set_current_snapshot(latest.snapshot_id).commit()
-        elif "main" in table.refs():
-            ManageSnapshots(transaction).remove_branch("main").commit()
-        if tags.count(snapshot) == 1:
-            ExpireSnapshots(transaction).by_id(snapshot).commit()
-        with told(self._identifier):
-            try:
-                transaction.commit_transaction()
-            except CommitFailedException as error:
-                message = f"The version {version_name!r} could not be deleted: {error}."
-                raise DatasetCannotDeleteError(message, "Call it again.", version=version_name) from error
-        if tags.count(snapshot) == 1 and version.url():
+        if remove_version(self._identifier, table, version_name) and version.url():
             # From here on the files are garbage, whoever removes them.
             _remove_directory(version.url())
 
@@ -314,6 +294,7 @@ def write_version(
 
 def _rows_of(data: Any) -> tuple[Any, str | None]:
     """Open a DataFrame as a stream; the SQL behind it comes too, if there is any that is not too long."""
+    from heliostat._session import as_reader
     from heliostat.data.data_connector import DataConnector
 
     query: str | None = data.sql_query() if hasattr(data, "sql_query") else None
@@ -321,8 +302,7 @@ def _rows_of(data: Any) -> tuple[Any, str | None]:
         message = f"The query of the DataFrame has more than {_LONGEST_QUERY:,} characters; it is not noted."
         warnings.warn(message, stacklevel=5)
         query = None
-    connector = data if isinstance(data, DataConnector) else DataConnector.from_dataframe(data)
-    return connector.to_reader(), query
+    return data.to_reader() if isinstance(data, DataConnector) else as_reader(data), query
 
 
 def _columns(names: Sequence[str] | None, argument: str) -> list[str]:

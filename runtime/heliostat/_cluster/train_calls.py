@@ -1,0 +1,183 @@
+"""Let ``ray.train.report`` and its siblings work in a process that Ray Train did not start.
+
+Ray Train keeps one object per process that answers these calls. Here it is put in place when a
+program first imports ``ray.train``, which costs half a second that others need not pay. Where
+Ray has no such object any more, the public functions themselves are replaced for as long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.abc
+import importlib.util
+import sys
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+_MODULE = "ray.train.v2._internal.execution.train_fn_utils"
+_PUBLIC = "ray.train"
+_FUNCTIONS = ("report", "get_checkpoint", "get_context", "get_dataset_shard")
+
+
+class Answers(Protocol):
+    """Who answers, in the terms of a training and not of Ray."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Return what ``TrainContext`` has: ``world_size``, ``world_rank``, ``experiment_name`` ..."""
+
+    def report(self, metrics: Mapping[str, Any], source: tuple[Any, str] | None, name: str | None) -> None:
+        """Report metrics and the files of a checkpoint (filesystem and path)."""
+
+    def checkpoint(self) -> tuple[Any, str] | None:
+        """Return where the last checkpoint is."""
+
+    def shard(self, name: str | None) -> Any:
+        """Return this rank's part of a dataset."""
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+
+    def broadcast(self, value: Any) -> Any:
+        """Return rank 0's value."""
+
+
+@contextlib.contextmanager
+def answered(answers: Answers) -> Iterator[None]:
+    """Have ``ray.train`` ask ``answers`` for the length of the block."""
+    finder = _Finder(answers)
+    for name in (_MODULE, _PUBLIC):
+        if name in sys.modules:
+            finder.loaded(sys.modules[name])
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        finder.undo()
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Waits for the import of the two modules."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers, self._undo = answers, contextlib.ExitStack()
+        self._placed = False
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in (_MODULE, _PUBLIC):
+            return None
+        sys.meta_path.remove(self)
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            sys.meta_path.insert(0, self)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader, self)
+        return spec
+
+    def loaded(self, module: ModuleType) -> None:
+        """Put the answers in place."""
+        if module.__name__ == _MODULE and hasattr(module, "set_train_fn_utils"):
+            module.set_train_fn_utils(_utils(module, self._answers))
+            self._undo.callback(module.set_train_fn_utils, None)
+            self._placed = True
+        elif module.__name__ == _PUBLIC and not self._placed:
+            self._replace_public(module)
+
+    def undo(self) -> None:
+        """Leave Ray Train as it was."""
+        self._undo.close()
+
+    def _replace_public(self, module: ModuleType) -> None:
+        for name in _FUNCTIONS:
+            self._undo.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, getattr(_Functions(self._answers), name))
+
+
+class _Loader(importlib.abc.Loader):
+    """Loads as the real one does, then tells the finder."""
+
+    def __init__(self, real: Any, finder: _Finder) -> None:
+        self._real, self._finder = real, finder
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        module: ModuleType | None = self._real.create_module(spec)
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._real
+        self._real.exec_module(module)
+        self._finder.loaded(module)
+
+
+class _Functions:
+    """The calls with the signatures that users know."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    def report(
+        self,
+        metrics: Mapping[str, Any],
+        checkpoint: Any = None,
+        checkpoint_dir_name: str | None = None,
+        **_: Any,
+    ) -> None:
+        source = None if checkpoint is None else (checkpoint.filesystem, checkpoint.path)
+        self._answers.report(metrics, source, checkpoint_dir_name)
+
+    def get_checkpoint(self) -> Any:
+        from ray.train import Checkpoint
+
+        found = self._answers.checkpoint()
+        return None if found is None else Checkpoint(found[1], found[0])
+
+    def get_dataset_shard(self, dataset_info: Any = None) -> Any:
+        name = getattr(dataset_info, "dataset_name", dataset_info)
+        return self._answers.shard(name)
+
+    def get_context(self) -> Any:
+        from ray.train import TrainContext
+
+        known = {f"get_{name}": _giving(value) for name, value in self._answers.facts.items()}
+        made = type("TrainContext", (TrainContext,), known)
+        made.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]
+        return made()
+
+
+def _giving(value: Any) -> Any:
+    return lambda _self: value
+
+
+def _utils(module: Any, answers: Answers) -> Any:
+    base = module.TrainFnUtils
+
+    class Utils(_Functions, base):  # type: ignore[misc, valid-type]
+        """What Ray Train asks in this process."""
+
+        def is_distributed(self) -> bool:
+            return True
+
+        def barrier(self) -> None:
+            answers.barrier()
+
+        def broadcast_from_rank_zero(self, data: Any) -> Any:
+            return answers.broadcast(data)
+
+        def get_preemption_info(self) -> None:
+            return None
+
+        def get_all_reported_checkpoints(self, *_: Any, **__: Any) -> list[Any]:
+            return []
+
+    # A method that a later Ray adds is not ours to answer; its call says so by itself.
+    Utils.__abstractmethods__ = frozenset()
+    return Utils(answers)

@@ -1,0 +1,293 @@
+"""Sees a cell through on its ranks: shows output, stops, ends, raises.
+
+One loop does everything, so that nothing happens twice: it waits for news, shows them, and does
+what :mod:`heliostat._ranks._decide` says is due.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from heliostat import _progress as progress
+from heliostat._ranks._decide import Limits, Moment, Step, decide
+from heliostat._ranks._output import Output
+from heliostat._ranks._run import Ended, Outcome, Run, Said, Woken
+from heliostat._ranks._screen import Screen
+from heliostat._ranks._targets import label, spell
+from heliostat._ranks._watch import describe
+from heliostat.exceptions import HeliostatError, RankError, TaskCancelledError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from heliostat._ranks._group import RankGroup
+
+__all__ = ["Options", "conduct"]
+
+_TICK_SECONDS = 0.1
+"""How often held output is looked at."""
+_CONNECTION_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket closed")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a cell is seen through."""
+
+    limits: Limits = field(default_factory=Limits)
+    group_by: str | None = None
+    verbose: bool = False
+    """Whether the tracebacks of all ranks are shown, not only that of the first."""
+
+
+class _Conductor:
+    def __init__(
+        self, group: RankGroup, run: Run, options: Options, screen: Screen, task: progress.Task
+    ) -> None:
+        self.group, self.run, self.options, self.screen, self.task = group, run, options, screen, task
+        self.output = Output(run.ranks, screen, lambda: _output_file(run), options.group_by)
+        self.reason = ""
+        """Why the ranks were told to stop; empty while nobody told them."""
+        self._stopped_at: float | None = None
+        self._urgent = False
+        self._last_news = run.began
+        self._killed: list[int] = []
+        self._done: set[int] = set()
+
+    def loop(self) -> None:
+        """Return when all ranks are done."""
+        while len(self._done) < len(self.run.ranks):
+            step, wait = decide(self._moment(), self.options.limits)
+            if step is Step.WAIT:
+                self._wait(min(wait, _TICK_SECONDS if self.output.holding else wait))
+            elif step is Step.STOP:
+                self.stop("a rank failed" if self._failed_at() is not None else "the time is up")
+            elif step is Step.KILL:
+                self._kill()
+                self._wait(_TICK_SECONDS)
+            else:
+                self._watch()
+            self.output.show(time.monotonic())
+        self.output.show(time.monotonic(), all_of_it=True)
+
+    def stop(self, reason: str) -> None:
+        """Tell the ranks to stop; the second time, end them at once."""
+        if self._stopped_at is not None:
+            self._urgent = True
+            return
+        self.reason, self._stopped_at = reason, time.monotonic()
+        self.group.stop_run(self.run)
+
+    def _moment(self) -> Moment:
+        return Moment(
+            now=time.monotonic(),
+            began=self.run.began,
+            last_news=self._last_news,
+            failed_at=self._failed_at(),
+            stopped_at=self._stopped_at,
+            urgent=self._urgent,
+        )
+
+    def _failed_at(self) -> float | None:
+        bad = [each.at for each in self.run.outcomes.values() if each.how in (Ended.FAILED, Ended.DIED)]
+        return min(bad, default=None)
+
+    def _wait(self, seconds: float) -> None:
+        """Wait for news, then take all that there are."""
+        try:
+            event = self.run.events.get(timeout=seconds)
+        except queue.Empty:
+            return
+        now = self._last_news = time.monotonic()
+        while True:
+            self._take(event, now)
+            try:
+                event = self.run.events.get_nowait()
+            except queue.Empty:
+                return
+
+    def _take(self, event: Said | Woken | int, now: float) -> None:
+        if isinstance(event, Said):
+            self.output.take(event.rank, event.kind, event.content, now)
+        elif isinstance(event, Woken):
+            self.stop(event.reason)
+        elif event not in self._done:
+            self._done.add(event)
+            self.output.finish(event, now)
+            self.task.update(done=len(self._done))
+            if self._stopped_at is not None:
+                # Who waits in a collective for this one has no better news than its leaving.
+                self.group.tell(event, "rank_drop_request", {})
+
+    def _kill(self) -> None:
+        for number in self.run.pending:
+            self._killed.append(number)
+            self.group.kill_rank(number)
+
+    def _watch(self) -> None:
+        self._last_news = time.monotonic()
+        for line in describe(self.group, self.run.pending):
+            self.screen.write("stderr", f"{line}\n")
+
+    def conclude(self) -> None:
+        """Raise what the cell raises, after saying what was lost."""
+        lost = sorted({*self._killed, *self._dead()})
+        why = {number: self.group.ranks[number].why_dead() for number in self._dead()}
+        runtime_lost = self.group.lost() if lost else None
+        if runtime_lost is None and lost:
+            for number in lost:
+                self.group.respawn(number)
+        if self.reason:
+            self._say_stopped(lost)
+        if runtime_lost is not None:
+            raise runtime_lost
+        failed = [number for number in self.run.ranks if self.run.outcomes[number].how is Ended.FAILED]
+        if failed or why:
+            raise _error(self.run, failed, why, verbose=self.options.verbose)
+        if self.reason == "cancelled":
+            message = "The cell was cancelled."
+            raise TaskCancelledError(message, task_id=self.task.snapshot.task_id)
+        if self.reason == "the time is up":
+            message = f"The cell was stopped after --timeout {self.options.limits.timeout:g} s."
+            raise RankError(
+                message, "Give it more time, or none: leave --timeout out.", ranks=list(self.run.ranks)
+            )
+        if self.reason:
+            raise _interrupt()
+
+    def _dead(self) -> list[int]:
+        return [number for number in self.run.ranks if self.run.outcomes[number].how is Ended.DIED]
+
+    def _say_stopped(self, lost: list[int]) -> None:
+        stopped = [
+            number
+            for number in self.run.ranks
+            if self.run.outcomes[number].how in (Ended.STOPPED, Ended.DIED)
+        ]
+        if not stopped:
+            return
+        seconds = time.monotonic() - (self._stopped_at or 0)
+        text = f"{spell(stopped).capitalize()} stopped after {seconds:.1f} s"
+        kept = [number for number in stopped if number not in lost]
+        if kept:
+            text += f"; {spell(kept)} kept all variables" if lost else ", all variables kept"
+        killed = [number for number in lost if number in self._killed]
+        if killed:
+            text += (
+                f"; {spell(killed)} could not be interrupted and was ended: its variables are lost,"
+                " and it is started anew"
+                if len(killed) == 1
+                else f"; {spell(killed)} could not be interrupted and were ended: their variables are"
+                " lost, and they are started anew"
+            )
+        self.screen.write("stderr", f"{text}.\n")
+
+
+def conduct(group: RankGroup, run: Run, options: Options = Options(), screen: Screen | None = None) -> Output:
+    """See a cell through and return what it showed.
+
+    On the main thread an interrupt (Ctrl-C, the stop button) stops the ranks, and the second
+    one ends at once those that are left.
+
+    Raises
+    ------
+    RankError
+        It failed on a rank, a rank died, or its time was up.
+    RuntimeLostError
+        The runtime went away.
+    TaskCancelledError
+        Somebody cancelled it.
+    KeyboardInterrupt
+        It was interrupted.
+    """
+    with progress.task("distribute", _name(run.code), total=len(run.ranks), unit="ranks") as task:
+        conductor = _Conductor(group, run, options, screen or Screen(), task)
+        task.on_cancel(lambda: run.events.put(Woken("cancelled")))
+        with _interrupts_as_events(run):
+            conductor.loop()
+        conductor.conclude()
+    return conductor.output
+
+
+@contextlib.contextmanager
+def _interrupts_as_events(run: Run) -> Iterator[None]:
+    """Have SIGINT wake the loop instead of tearing it up wherever it is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGINT, lambda *_: run.events.put(Woken("interrupted")))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def _interrupt() -> KeyboardInterrupt:
+    """Make an interrupt that shows no traceback of ours."""
+    error: Any = KeyboardInterrupt("the cell was interrupted")
+    error._render_traceback_ = lambda: ["KeyboardInterrupt"]
+    interrupt: KeyboardInterrupt = error
+    return interrupt
+
+
+def _error(run: Run, failed: list[int], why: dict[int, str], *, verbose: bool) -> HeliostatError:
+    """Make the error of a cell: the first failure in full, the others in a line each."""
+    outcomes = run.outcomes
+    order = sorted(
+        [*failed, *why], key=lambda number: (_consequence(outcomes[number]), outcomes[number].at, number)
+    )
+    groups: dict[str, list[int]] = {}
+    for number in order:
+        said = f"died: {why[number]}" if number in why else _said(outcomes[number])
+        groups.setdefault(said, []).append(number)
+    first, *others = groups.items()
+    said, ranks = first
+    message = f"{spell(ranks).capitalize()} {said}" if ranks[0] in why else f"{label(ranks)}{said}"
+    more = "; ".join(f"{spell(numbers)} {text}" for text, numbers in others)
+    action = f"Also: {more}." if more else ""
+    if why:
+        action = f"{action} The rank is started anew, without its variables.".strip()
+    shown = [numbers[0] for _, numbers in groups.items()] if verbose else ranks[:1]
+    traceback: list[str] = []
+    for number in shown:
+        lines = outcomes[number].traceback
+        traceback += [f"[{spell([number])}]", *lines] if verbose and lines else lines
+    return RankError(
+        message if message.endswith(".") else f"{message}.",
+        action,
+        ranks=sorted([*failed, *why]),
+        rank=ranks[0],
+        ename=outcomes[ranks[0]].ename or "Death",
+        evalue=outcomes[ranks[0]].evalue or why.get(ranks[0], ""),
+        traceback=traceback,
+    )
+
+
+def _said(outcome: Outcome) -> str:
+    value = outcome.evalue.strip()
+    return f"{outcome.ename}: {value}" if value else outcome.ename
+
+
+def _consequence(outcome: Outcome) -> bool:
+    """Whether it failed because another rank had gone."""
+    return any(sign in outcome.evalue for sign in _CONNECTION_LOST)
+
+
+def _name(code: str) -> str:
+    line = next((line.strip() for line in code.splitlines() if line.strip()), "cell")
+    return line if len(line) <= 60 else f"{line[:59]}…"
+
+
+def _output_file(run: Run) -> Path:
+    from heliostat._paths import data_directory
+
+    folder = data_directory() / "outputs"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{run.number}.txt"

@@ -1,0 +1,256 @@
+"""IPython's kernel as a rank runs it: stoppable, encrypted, with errors for people.
+
+Everything about one cell happens on the main thread. Requests on the control channel are
+answered by a thread of their own, so they work while a cell runs, unless it holds the GIL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import zmq
+from ipykernel.ipkernel import IPythonKernel
+from ipykernel.kernelapp import IPKernelApp
+from IPython.core.error import StdinNotImplementedError
+
+from heliostat._ranks import _tracebacks
+from heliostat._ranks._facts import RESULT_OF
+from heliostat._ranks._scope import RankScope
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import FrameType
+
+    from heliostat._ranks._facts import Place
+
+__all__ = ["RankApplication", "RankKernel", "new_application"]
+
+_UNLIMITED = 0
+_FLUSH_SECONDS = 0.05
+
+
+class RankKernel(IPythonKernel):
+    """Serves one client: the group that made it."""
+
+    implementation = "heliostat-rank"
+    control_msg_types = [  # noqa: RUF012 - a class attribute in the base as well
+        *IPythonKernel.control_msg_types,
+        "rank_stop_request",
+        "rank_frames_request",
+        "rank_leave_request",
+        "rank_drop_request",
+    ]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._lock = threading.Lock()
+        self._refused: set[str] = set()
+        """Cells that shall not run: they were stopped before their turn."""
+        self._running: str | None = None
+        self.leaves = 0
+        """How often the loop is wanted to end; only the main thread counts."""
+        self.scope = RankScope(self.shell)
+        _tracebacks.install(self.shell)
+
+    def start(self) -> None:
+        """Begin to answer; called once, on the main thread."""
+        super().start()
+        signal.signal(signal.SIGINT, self._on_signal)
+
+    def settle(self, place: Place) -> None:
+        """Put the names of a place into the user's scope."""
+        self.scope.settle(place)
+
+    def receive(self, variables: Mapping[str, Any]) -> None:
+        """Bind variables in the user's scope."""
+        self.scope.namespace.update(variables)
+
+    def export(self, names: Sequence[str]) -> list[Any]:
+        """Values of names; ``RESULT_OF`` and a request's id stand for what that cell returned."""
+        return [
+            self.scope.results.pop(name.removeprefix(RESULT_OF), None)
+            if name.startswith(RESULT_OF)
+            else self.scope.namespace[name]
+            for name in names
+        ]
+
+    # The signal is wanted while a cell runs and never else, so these do not touch the handler.
+    def pre_handler_hook(self) -> None:
+        """Called before each request."""
+
+    def post_handler_hook(self) -> None:
+        """Called after each request."""
+
+    def _publish_status(self, status: str, channel: str, parent: Any = None) -> None:
+        if channel != "control":
+            super()._publish_status(status, channel, parent)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if self._running is not None:
+            raise KeyboardInterrupt
+
+    async def do_execute(self, code: str, silent: bool, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Run a cell, unless it was stopped before its turn."""
+        request = self.get_parent("shell")["header"]["msg_id"]
+        with self._lock:
+            if request in self._refused:
+                self._refused.discard(request)
+                return _interrupted()
+            self._running = request
+        try:
+            reply: dict[str, Any] = await super().do_execute(code, silent, *args, **kwargs)
+        except KeyboardInterrupt:
+            reply = _interrupted()
+        finally:
+            self._running = None
+        if self.get_parent("shell").get("metadata", {}).get("keep"):
+            self.scope.results[request] = self.scope.last
+        self.scope.last = None
+        if reply["status"] == "error" and reply["ename"] in ("KeyboardInterrupt", "CancelledError"):
+            self.scope.after_interrupt()
+        return reply
+
+    def finish_metadata(self, parent: Any, metadata: Any, reply_content: Any) -> Any:
+        """Tell with each reply what the group must know of this rank."""
+        metadata = super().finish_metadata(parent, metadata, reply_content)
+        metadata["heliostat"] = {"grouped": self.scope.grouped}
+        return metadata
+
+    async def rank_stop_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Interrupt a cell if it runs, or see to it that it will not."""
+        request = parent["content"]["request"]
+        with self._lock:
+            running = self._running == request
+            if not running:
+                self._refused.add(request)
+        if running:
+            # Directed at the thread: only there it ends what waits in the operating system.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            # A cell that awaits is cancelled by a callback, for which the loop must wake up.
+            self.io_loop.add_callback(lambda: None)
+        self._answer(stream, ident, parent, {"running": running})
+
+    async def rank_frames_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Say where the main thread is."""
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        where = _tracebacks.where(frame) if self._running is not None else None
+        self._answer(stream, ident, parent, {"frame": where})
+
+    async def rank_leave_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """End the loop after the cells that are queued by now, so that Ray gets its turn."""
+        self.io_loop.add_callback(self._leave_loop)
+        self._answer(stream, ident, parent, {})
+
+    def _leave_loop(self) -> None:
+        self.leaves += 1
+        self.io_loop.stop()
+
+    async def rank_drop_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Leave the process group if no cell uses it: who waits for us in a collective wakes up."""
+        if self._running is None:
+            await asyncio.get_running_loop().run_in_executor(None, self.scope.drop_group)
+        self._answer(stream, ident, parent, {})
+
+    def _answer(self, stream: Any, ident: Any, parent: Any, content: dict[str, Any]) -> None:
+        kind = parent["header"]["msg_type"].replace("_request", "_reply")
+        assert self.session is not None
+        self.session.send(stream, kind, {"status": "ok", **content}, parent, ident=ident)
+
+    def raw_input(self, prompt: str = "") -> str:
+        """Refuse ``input()``: nobody sits in front of a rank."""
+        del prompt
+        self._refuse_input()
+        raise AssertionError
+
+    def getpass(self, *args: Any, **kwargs: Any) -> str:
+        """Refuse ``getpass()`` likewise."""
+        del args, kwargs
+        self._refuse_input()
+        raise AssertionError
+
+    def _refuse_input(self) -> None:
+        message = (
+            "a rank cannot ask for input. Ask in the notebook, then send the answer: "
+            "answer = input(); %push answer"
+        )
+        raise StdinNotImplementedError(message)
+
+
+def _interrupted() -> dict[str, Any]:
+    return {
+        "status": "error",
+        "ename": "KeyboardInterrupt",
+        "evalue": "",
+        "traceback": [],
+        "execution_count": 0,
+        "user_expressions": {},
+        "payload": [],
+    }
+
+
+class RankApplication(IPKernelApp):
+    """Makes the kernel, without files and without a parent to watch: Ray sees to its end."""
+
+    def init_poller(self) -> None:
+        """Watch nobody."""
+
+    def init_connection_file(self) -> None:
+        """Read no file."""
+
+    def write_connection_file(self, **kwargs: Any) -> None:
+        """Write no file: the keys are in it."""
+
+    def init_signal(self) -> None:
+        """Leave signals to the kernel."""
+
+    def init_iopub(self, context: Any) -> None:
+        """Publish without a limit, above which ZeroMQ would drop output."""
+        context.setsockopt(zmq.SNDHWM, _UNLIMITED)
+        super().init_iopub(context)
+
+    def init_crash_handler(self) -> None:
+        """Keep ours."""
+
+    def init_io(self) -> None:
+        """Send output sooner than the base does, and none of it into Ray's log as well."""
+        super().init_io()
+        with Path(os.devnull).open("wb") as nowhere:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush_interval = _FLUSH_SECONDS  # type: ignore[union-attr]
+                copy = getattr(stream, "_original_stdstream_copy", None)
+                if copy is not None:
+                    os.dup2(nowhere.fileno(), copy)
+
+    def serve(self) -> None:
+        """Run the loop until the group wants the main thread for something else, once for each wish."""
+        kernel: Any = self.kernel
+        while not kernel.leaves:
+            self.io_loop.start()
+        kernel.leaves -= 1
+
+
+def new_application(host: str) -> RankApplication:
+    """Make the kernel of this process and let it listen on ``host``, with keys of its own."""
+    public, secret = zmq.curve_keypair()
+    os.environ.pop("JPY_PARENT_PID", None)
+    app: RankApplication = RankApplication.instance(
+        ip=host,
+        kernel_class=RankKernel,
+        curve_publickey=public,
+        curve_secretkey=secret,
+        quiet=True,
+        log_level=50,
+    )
+    app.initialize(["--HistoryManager.enabled=False"])
+    from tornado.ioloop import IOLoop
+
+    app.io_loop = IOLoop.current()
+    app.kernel.start()
+    return app

@@ -1,0 +1,255 @@
+"""Shows the output of one cell's ranks: in lines, folded, in time, within limits, and all of it.
+
+The Jupyter server drops output above 1000 messages or 1 MB a second, so text is collected for a
+moment and paced. What goes beyond the limit of a cell is written to a file, and the cell says so.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, TextIO
+
+from heliostat._ranks._fold import Folder, Item, Lines, visible
+from heliostat._ranks._targets import label
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from heliostat._ranks._screen import Screen
+
+__all__ = ["Output"]
+
+MOST_BYTES = 4_000_000
+"""Of one cell on the screen; the rest goes to a file."""
+BURST_BYTES = 1_500_000
+BYTES_A_SECOND = 800_000
+LIVE_SECONDS = 0.5
+"""How long a line without an end is held back before it is shown as it grows."""
+LIVE_WIDTH = 160
+
+
+class Output:
+    """From what ranks send to what the cell shows. One thread uses it.
+
+    Parameters
+    ----------
+    ranks:
+        The ranks of the cell; where there is only one, its number is not written.
+    group_by:
+        ``None`` shows output as it comes. ``"rank"`` and ``"type"`` show it at the end, in that
+        order; ``"order"`` at the end as it came.
+    """
+
+    def __init__(
+        self, ranks: Sequence[int], screen: Screen, file: Callable[[], Path], group_by: str | None = None
+    ) -> None:
+        self._ranks, self._screen, self._group_by = tuple(ranks), screen, group_by
+        self._folder = Folder(ranks)
+        self._lines = {(rank, stream): Lines() for rank in ranks for stream in ("stdout", "stderr")}
+        self._kept: list[tuple[int, Item]] = []
+        self._text: dict[int, list[str]] = {rank: [] for rank in ranks}
+        self._text_bytes = 0
+        self._shown_bytes = 0
+        self._budget, self._budget_at = float(BURST_BYTES), time.monotonic()
+        self._new_file = file
+        self._file: TextIO | None = None
+        self.path: Path | None = None
+        self._live, self._live_at = "", 0.0
+        self._since: dict[tuple[int, str], float] = {}
+
+    @property
+    def texts(self) -> list[str]:
+        """What each rank wrote so far, in the order of ranks; of a flood, the beginning."""
+        return ["".join(self._text[rank]) for rank in self._ranks]
+
+    def take(self, rank: int, kind: str, content: dict[str, Any], now: float) -> None:
+        """Take an IOPub message of ``rank``."""
+        if kind == "stream":
+            self._take_text(rank, content["name"], content["text"], now)
+            return
+        names = {
+            "display_data": "display",
+            "execute_result": "result",
+            "update_display_data": "update",
+            "clear_output": "clear",
+        }
+        if kind not in names:
+            return
+        self._end_lines(rank, now)
+        item = self._rich(rank, names[kind], content)
+        self._keep_text(rank, content.get("data", {}).get("text/plain", "") + "\n")
+        self._add(rank, [item], now)
+
+    def finish(self, rank: int, now: float) -> None:
+        """Note that ``rank`` is done."""
+        self._end_lines(rank, now)
+        self._folder.finish(rank)
+
+    def show(self, now: float, *, all_of_it: bool = False) -> None:
+        """Show what is due. Sleeps for a moment where the limits ask for it."""
+        if self._group_by is None:
+            for part in _in_parts(self._folder.take(float("inf") if all_of_it else now)):
+                self._put(*part)
+            self._show_live(now)
+        elif all_of_it:
+            for ranks, item in self._grouped():
+                self._put(ranks, [item])
+        if all_of_it and self._file is not None:
+            self._file.close()
+            size = self.path.stat().st_size if self.path else 0
+            self._write(
+                "stderr",
+                f"The output is longer than a notebook bears: {size:,} more bytes are in {self.path}\n",
+            )
+
+    @property
+    def holding(self) -> bool:
+        """Whether something waits to be shown."""
+        return self._folder.waiting or any(lines.rest for lines in self._lines.values())
+
+    def _take_text(self, rank: int, stream: str, text: str, now: float) -> None:
+        self._keep_text(rank, text)
+        lines = self._lines[rank, stream]
+        items = [Item(stream, line) for line in lines.feed(text)]
+        if items:
+            self._add(rank, items, now)
+        if lines.rest:
+            self._since.setdefault((rank, stream), now)
+        else:
+            self._since.pop((rank, stream), None)
+
+    def _keep_text(self, rank: int, text: str) -> None:
+        if self._text_bytes < MOST_BYTES:
+            self._text[rank].append(text)
+            self._text_bytes += len(text)
+
+    def _add(self, rank: int, items: list[Item], now: float) -> None:
+        if self._group_by in ("rank", "type"):
+            self._kept += [(rank, item) for item in items]
+        else:
+            self._folder.add(rank, items, now)
+
+    def _end_lines(self, rank: int, now: float) -> None:
+        for stream in ("stdout", "stderr"):
+            self._since.pop((rank, stream), None)
+            self._add(rank, [Item(stream, line) for line in self._lines[rank, stream].finish()], now)
+
+    def _rich(self, rank: int, kind: str, content: dict[str, Any]) -> Item:
+        transient = dict(content.get("transient") or {})
+        if "display_id" in transient:
+            # Each rank has displays of its own under the same name.
+            transient["display_id"] = f"{transient['display_id']}-rank-{rank}"
+        shown = {**content, "transient": transient}
+        identity = json.dumps(
+            [content.get("data"), content.get("metadata"), transient], sort_keys=True, default=str
+        )
+        return Item(kind, identity, shown)
+
+    def _grouped(self) -> list[tuple[tuple[int, ...], Item]]:
+        if self._group_by == "order":
+            return list(self._folder.take(float("inf")))
+        if self._group_by == "rank":
+            ordered = sorted(self._kept, key=lambda each: each[0])
+            return [((rank,), item) for rank, item in ordered]
+        kinds = {"stdout": 0, "stderr": 1, "display": 2, "update": 2, "clear": 2, "result": 3}
+        found: list[tuple[tuple[int, ...], Item]] = []
+        for number in range(4):
+            folder = Folder(self._ranks)
+            for rank, item in self._kept:
+                if kinds[item.kind] == number:
+                    folder.add(rank, [item], 0.0)
+            found += folder.take(float("inf"))
+        return found
+
+    def _put(self, ranks: tuple[int, ...], items: list[Item]) -> None:
+        """Show items of the same ranks and the same kind."""
+        head = "" if len(self._ranks) == 1 else label(ranks)
+        first = items[0]
+        if not first.rich:
+            self._write(first.kind, "".join(f"{head}{item.text}\n" for item in items))
+        elif first.kind == "clear":
+            if len(self._ranks) == 1:
+                self._screen.clear(wait=bool(first.content.get("wait")))
+        else:
+            for item in items:
+                self._put_object(head, item)
+
+    def _put_object(self, head: str, item: Item) -> None:
+        data = item.content.get("data", {})
+        if self._over(len(item.text)):
+            self._to_file(f"{head}{json.dumps(data)}\n")
+        elif item.kind == "result" and set(data) == {"text/plain"}:
+            text = data["text/plain"]
+            self._write(
+                "stdout", f"{head.rstrip()}\n{text}\n" if "\n" in text and head else f"{head}{text}\n"
+            )
+        else:
+            if head and item.kind != "update":
+                self._write("stdout", f"{head.rstrip()}\n")
+            self._pace(len(item.text))
+            self._screen.show(item.content, update=item.kind == "update")
+
+    def _write(self, stream: str, text: str) -> None:
+        if self._over(len(text)):
+            self._to_file(text)
+            return
+        if self._live:
+            text = "\r" + " " * len(self._live) + "\r" + text
+            self._live = ""
+        for start in range(0, len(text), BURST_BYTES // 2):
+            piece = text[start : start + BURST_BYTES // 2]
+            self._pace(len(piece))
+            self._screen.write(stream, piece)
+
+    def _over(self, size: int) -> bool:
+        return self._file is not None or self._shown_bytes + size > MOST_BYTES
+
+    def _to_file(self, text: str) -> None:
+        if self._file is None:
+            self.path = self._new_file()
+            self._file = self.path.open("w", encoding="utf-8", errors="backslashreplace")
+            self._screen.write("stderr", f"Further output of this cell goes to {self.path}\n")
+        self._file.write(text)
+
+    def _pace(self, size: int) -> None:
+        self._shown_bytes += size
+        now = time.monotonic()
+        self._budget = min(BURST_BYTES, self._budget + (now - self._budget_at) * BYTES_A_SECOND)
+        self._budget_at = now
+        if self._budget < size:
+            time.sleep(min((size - self._budget) / BYTES_A_SECOND, 2.0))
+        self._budget -= size
+
+    def _show_live(self, now: float) -> None:
+        """Show lines that grow, such as progress bars, on one line that is overwritten."""
+        due = [key for key, since in self._since.items() if now - since >= LIVE_SECONDS]
+        if not due or now - self._live_at < LIVE_SECONDS / 2 or self._over(LIVE_WIDTH):
+            return
+        parts = dict.fromkeys(visible(self._lines[key].rest) for key in sorted(due))
+        alike: dict[str, list[int]] = {part: [] for part in parts}
+        for key in due:
+            alike[visible(self._lines[key].rest)].append(key[0])
+        single = len(self._ranks) == 1
+        shown = " ".join(("" if single else label(ranks)) + part for part, ranks in alike.items())[
+            :LIVE_WIDTH
+        ]
+        if shown != self._live:
+            self._pace(len(shown))
+            self._screen.write("stdout", "\r" + shown.ljust(len(self._live)))
+            self._live, self._live_at = shown, now
+
+
+def _in_parts(folded: Any) -> Any:
+    """Bring neighbours of the same ranks and the same kind together, to show them at once."""
+    ranks: tuple[int, ...] = ()
+    items: list[Item] = []
+    for owners, item in folded:
+        if items and (owners != ranks or item.kind != items[0].kind or item.rich):
+            yield ranks, items
+            items = []
+        ranks = owners
+        items.append(item)
+    if items:
+        yield ranks, items

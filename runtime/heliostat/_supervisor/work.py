@@ -1,0 +1,88 @@
+"""The long work of the owner as the supervisor knows it: told by the owner, shown to whoever asks.
+
+The owner reports what changes and hears with each answer what shall stop. So work can be watched and
+cancelled while the owner's main thread, or its GIL, is busy with that very work.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from heliostat._messages import WorkOrders, WorkState
+from heliostat.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from heliostat._messages import Work, WorkReport
+
+_KEPT = 100
+"""Pieces that are remembered; the oldest finished ones go first."""
+_MOST_LINES = 2000
+_LOG_BYTES = 256 * 1024
+
+
+class WorkList:
+    """All pieces of work, by id, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self._work: dict[str, Work] = {}
+        self._to_cancel: set[str] = set()
+
+    def listed(self) -> list[Work]:
+        """Every piece that is remembered, oldest first."""
+        return list(self._work.values())
+
+    def note(self, report: WorkReport) -> WorkOrders:
+        """Take in a report; answers which of the running pieces shall stop."""
+        for work in report.work:
+            asked = work.task_id in self._to_cancel
+            self._work[work.task_id] = msgspec.structs.replace(work, cancel_requested=asked)
+        self._to_cancel = {
+            task_id for task_id in self._to_cancel if self._work[task_id].state is WorkState.RUNNING
+        }
+        self._forget_oldest()
+        return WorkOrders(cancel=sorted(self._to_cancel))
+
+    def cancel(self, task_id: str) -> None:
+        """Have a piece stop. Raises ConfigurationError where there is none that runs."""
+        work = self._find(task_id)
+        if work.state is not WorkState.RUNNING:
+            message = f"{work.name} ({task_id}) does not run any more: it is {work.state}."
+            raise ConfigurationError(message)
+        self._to_cancel.add(task_id)
+        self._work[task_id] = msgspec.structs.replace(work, cancel_requested=True)
+
+    def log(self, task_id: str, lines: int) -> list[str]:
+        """Last lines of a piece's log, of the latest for an empty id; none where there is no work.
+
+        Raises ConfigurationError where it has no log that can be read.
+        """
+        if not task_id and not self._work:
+            return []
+        work = self._find(task_id or next(reversed(self._work)))
+        if work.log_path is None:
+            message = f"{work.name} ({task_id}) keeps no log."
+            raise ConfigurationError(message)
+        try:
+            with Path(work.log_path).open("rb") as file:
+                file.seek(0, 2)
+                file.seek(max(file.tell() - _LOG_BYTES, 0))
+                text = file.read().decode(errors="replace")
+        except OSError as error:
+            message = f"The log {work.log_path} cannot be read: {error.strerror}."
+            raise ConfigurationError(message) from error
+        return text.splitlines()[-max(min(lines, _MOST_LINES), 1) :]
+
+    def _find(self, task_id: str) -> Work:
+        work = self._work.get(task_id)
+        if work is None:
+            message = f"There is no work with the id {task_id!r}."
+            raise ConfigurationError(message, "%jobs lists what there is.")
+        return work
+
+    def _forget_oldest(self) -> None:
+        finished = [key for key, work in self._work.items() if work.state is not WorkState.RUNNING]
+        for key in finished[: max(len(self._work) - _KEPT, 0)]:
+            del self._work[key]

@@ -1,0 +1,50 @@
+"""What a training asks the runtime."""
+
+from __future__ import annotations
+
+import sys
+
+from heliostat.modeling.distributors.pytorch._plan import NodeSize
+
+
+def connect() -> None:
+    """Make sure that Ray is connected."""
+    from heliostat import _handle
+
+    ray = sys.modules.get("ray")
+    if _handle.current() is None and ray is not None and ray.is_initialized():
+        # The caller's own cluster; a second one beside it would only take its CPUs.
+        return
+    _handle.init().wait()
+
+
+def nodes() -> list[NodeSize]:
+    """Sizes of the nodes that are alive."""
+    import ray
+
+    return [
+        NodeSize(int(node["Resources"].get("CPU", 0)), int(node["Resources"].get("GPU", 0)))
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def is_local() -> bool:
+    """Whether all of the runtime is on this machine."""
+    from heliostat import _handle
+    from heliostat._messages import Provider
+
+    runtime = _handle.current()
+    known = runtime.known if runtime is not None else None
+    return known is not None and known.provider is Provider.LOCAL
+
+
+def resize_target() -> int | None:
+    """CPUs that a resize under way leads to; ``None`` when there is none."""
+    from heliostat import _handle
+
+    runtime = _handle.current()
+    known = runtime.known if runtime is not None else None
+    if known is None or known.resize is None or known.resize.state.finished:
+        return None
+    return int(known.resize.plan.target.cpus)

@@ -1,0 +1,332 @@
+"""``PyTorchDistributor`` on the workers of a real runtime."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from heliostat import _handle, _progress
+from heliostat._stages import open_location
+from heliostat.exceptions import ConfigurationError, TaskCancelledError, TrainingError
+from heliostat.modeling._workers import pool
+from heliostat.modeling.distributors.pytorch import PyTorchDistributor, PyTorchScalingConfig, get_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from heliostat._handle import Runtime
+
+TWO = PyTorchScalingConfig(num_workers_per_node=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def runtime() -> Iterator[Runtime]:
+    """A local runtime of two CPUs."""
+    from ray import cloudpickle
+
+    # As the functions of a notebook do, those of this file travel by value.
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield _handle.init(cpus=2)
+    _handle.shutdown()
+
+
+def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Poll until ``condition`` holds; fail with ``what`` after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+def test_a_rank_finds_all_it_needs(tmp_path: Path) -> None:
+    """Process group, context, variables of torchrun, hyper-parameters and model directory are there."""
+
+    def train() -> None:
+        import torch
+        import torch.distributed as dist
+
+        context = get_context()
+        total = torch.ones(1) * (context.get_rank() + 1)
+        dist.all_reduce(total)
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
+        context.get_metrics_reporter().log_metrics(
+            {
+                "sum": total,
+                "group": dist.get_backend(),
+                "sizes": (context.get_world_size(), context.get_local_world_size(), context.get_node_rank()),
+                "ranks": (context.get_rank(), context.get_world_rank(), context.get_local_rank()),
+                "environment": [os.environ[name] for name in names],
+                "master": (context.get_master_addr(), context.get_master_port() > 0),
+                "backends": (context.get_default_backend(), "gloo" in context.get_supported_backends()),
+                "params": context.get_hyper_params(),
+                "datasets": context.get_dataset_map(),
+                "threads": torch.get_num_threads(),
+            }
+        )
+        (open(f"{context.get_model_dir()}/rank-{context.get_rank()}.txt", "w")).write("model")  # noqa: PTH123, SIM115
+        manager = context.get_artifact_manager()
+        if context.get_rank() == 0:
+            assert manager.upload(f"{context.get_model_dir()}/rank-0.txt", "notes/a.txt").endswith(
+                "notes/a.txt"
+            )
+            assert manager.list() == ["notes/a.txt"]
+        os.system(f"echo from a child of {context.get_rank()}")
+
+    result = PyTorchDistributor(train, TWO).run(
+        hyper_params={"lr": "0.1"}, artifact_stage_location=str(tmp_path)
+    )
+    assert result.get_metrics() == {
+        "sum": 3.0,
+        "group": "gloo",
+        "sizes": (2, 2, 0),
+        "ranks": (0, 0, 0),
+        "environment": ["0", "2", "0", "2", "127.0.0.1"],
+        "master": ("127.0.0.1", True),
+        "backends": ("gloo", True),
+        "params": {"lr": "0.1"},
+        "datasets": None,
+        "threads": 1,
+    }
+    model = open_location(result.get_model_dir())
+    assert [entry.location.name for entry in model.list()] == ["rank-0.txt", "rank-1.txt"]
+    assert result.get_checkpoint_location() is None
+    assert list(result.get_logs()) == ["rank-0", "rank-1"]
+    assert result.get_log("rank-1") == "from a child of 1\n"
+    assert result.world_sizes == [2]
+    with pytest.raises(ConfigurationError, match="rank-0, rank-1"):
+        result.get_log("rank-7")
+
+
+def test_the_second_run_is_warm() -> None:
+    """It starts in under a second, in processes that have torch already and no group of the first."""
+
+    def train() -> None:
+        import torch.distributed as dist
+
+        assert dist.get_world_size() == 2
+        get_context().get_metrics_reporter().log_metrics({"at": time.time(), "pid": os.getpid()})
+
+    PyTorchDistributor(train, TWO).run()
+    warm = set(pool.pids())
+    begun = time.time()
+    second = PyTorchDistributor(train, TWO).run().get_metrics()
+    assert second["pid"] in warm
+    assert set(pool.pids()) == warm
+    assert second["at"] - begun < 1
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_the_legacy_form_works(monkeypatch: pytest.MonkeyPatch, *, legacy: bool) -> None:
+    """A function that sets up the process group itself runs, with the old switch and without."""
+    monkeypatch.setenv("PYTORCH_USE_LEGACY_TRAINER", "1" if legacy else "")
+
+    def train() -> None:
+        import torch
+        import torch.distributed as dist
+
+        before = dist.is_initialized()
+        dist.init_process_group(backend="gloo")
+        total = torch.ones(1)
+        dist.all_reduce(total)
+        get_context().get_metrics_reporter().log_metrics({"total": total, "before": before})
+
+    found = PyTorchDistributor(train, TWO).run().get_metrics()
+    assert found == {"total": 2.0, "before": not legacy}
+
+
+def test_ray_train_works_inside(tmp_path: Path) -> None:
+    """Reports, checkpoints, context and collectives of Ray Train answer; all ranks' files are kept."""
+
+    def train(config: dict[str, Any]) -> None:
+        import tempfile
+        from pathlib import Path
+
+        import ray.train
+        import ray.train.collective
+        import ray.train.torch
+
+        context = ray.train.get_context()
+        rank = context.get_world_rank()
+        assert ray.train.get_checkpoint() is None
+        assert ray.train.collective.broadcast_from_rank_zero(rank) == 0
+        assert ray.train.torch.get_device().type == "cpu"
+        for epoch in range(int(config["epochs"])):
+            with tempfile.TemporaryDirectory() as directory:
+                Path(directory, f"rank-{rank}.txt").write_text(str(epoch))
+                checkpoint = ray.train.Checkpoint.from_directory(directory)
+                ray.train.report({"epoch": epoch, "rank": rank}, checkpoint=checkpoint)
+        with ray.train.get_checkpoint().as_directory() as directory:
+            assert Path(directory, "rank-1.txt").read_text() == "1"
+        ray.train.report({"size": context.get_world_size()})
+
+    result = PyTorchDistributor(train, TWO).run(
+        hyper_params={"epochs": "2"}, artifact_stage_location=str(tmp_path)
+    )
+    assert result.get_metrics() == {"epoch": 1, "rank": 0, "size": 2}
+    assert [m.get("epoch") for m in result.get_metrics_history()] == [0, 1, None]
+    location = result.get_checkpoint_location()
+    assert location is not None
+    files = open_location(location).list()
+    assert [entry.location.name for entry in files] == ["rank-0.txt", "rank-1.txt"]
+    left = [path.name for path in tmp_path.rglob(".heliostat*")]
+    assert left == []
+
+
+def test_a_rank_that_raises_is_named_with_its_line() -> None:
+    """The error is the first real one, with rank and own line; the ranks stop, and stay warm."""
+
+    def train() -> None:
+        import torch
+        import torch.distributed as dist
+
+        rank = get_context().get_rank()
+        get_context().get_metrics_reporter().log_metrics({"pid": os.getpid()})
+        print(f"rank {rank} is here")
+        if rank == 1:
+            dict[str, int]()["no such key"]  # the line
+        dist.all_reduce(torch.ones(1))
+
+    told = r"rank 1: KeyError: 'no such key' \(.*test_pytorch.py:\d+\)"
+    with pytest.raises(TrainingError, match=told) as failed:
+        PyTorchDistributor(train, TWO).run()
+    assert failed.value.rank == 1
+    assert isinstance(failed.value.__cause__, KeyError)
+    assert "# the line" in failed.value.traceback
+    assert "all_reduce" not in failed.value.traceback
+    with open(failed.value.log) as log:  # noqa: PTH123
+        assert log.read() == "rank 1 is here\n"
+    assert len(pool.pids()) == 2
+
+
+def test_a_killed_rank_starts_again_from_the_checkpoint(tmp_path: Path) -> None:
+    """After SIGKILL of a rank the group is rebuilt and goes on from the last checkpoint."""
+
+    def train() -> None:
+        from pathlib import Path
+
+        import torch
+        import torch.distributed as dist
+
+        context = get_context()
+        found = context.get_checkpoint()
+        start = 0 if found is None else int((found / "epoch.txt").read_text()) + 1
+        saved = Path((context.get_hyper_params() or {})["scratch"]) / f"saved-{context.get_rank()}"
+        saved.mkdir(exist_ok=True)
+        for epoch in range(start, 4):
+            dist.all_reduce(torch.ones(1))
+            (saved / "epoch.txt").write_text(str(epoch))
+            mine = saved if context.get_rank() == 0 else None
+            context.report({"epoch": epoch, "start": start, "at": time.time()}, checkpoint=mine)
+            if context.get_rank() == 1 and epoch == 1 and start == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    result = PyTorchDistributor(train, TWO).run(
+        hyper_params={"scratch": str(tmp_path)}, artifact_stage_location=str(tmp_path / "artifacts")
+    )
+    history = result.get_metrics_history()
+    assert [(m["epoch"], m["start"]) for m in history] == [(0, 0), (1, 0), (2, 2), (3, 2)]
+    assert history[2]["at"] - history[1]["at"] < 10
+    assert (result.restarts, result.world_sizes) == (1, [2, 2])
+
+
+def test_losses_are_not_endured_for_ever() -> None:
+    """With ``max_failures=0`` the first lost process ends the training, with what ended it."""
+
+    def train() -> None:
+        if get_context().get_rank() == 1:
+            os._exit(7)
+        time.sleep(60)
+
+    config = PyTorchScalingConfig(num_workers_per_node=2, max_failures=0)
+    with pytest.raises(TrainingError, match="rank 1: its process ended itself with exit code 7") as failed:
+        PyTorchDistributor(train, config).run()
+    assert (failed.value.rank, failed.value.exit_code) == (1, 7)
+
+
+def test_a_hang_in_a_collective_is_reported(tmp_path: Path) -> None:
+    """Ranks that wait for different things are given up, with where each of them is."""
+
+    def train() -> None:
+        import torch
+        import torch.distributed as dist
+
+        if get_context().get_rank() == 0:
+            dist.all_reduce(torch.ones(1))  # waits
+        else:
+            threading.Event().wait()  # never set
+
+    config = PyTorchScalingConfig(num_workers_per_node=2, hang_timeout_s=1.5)
+    begun = time.monotonic()
+    with pytest.raises(TrainingError, match=r"No rank made progress for 1\.5 s") as failed:
+        PyTorchDistributor(train, config).run()
+    assert time.monotonic() - begun < 20
+    assert "all_reduce" in failed.value.stacks[0]
+    assert "# waits" in failed.value.stacks[0]
+    assert "# never set" in failed.value.stacks[1]
+
+
+def endless() -> None:
+    """Train until somebody stops it, and say how."""
+    import torch
+
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([weight], 0.01)
+    while True:
+        optimizer.zero_grad()
+        (weight**2).sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        get_context().get_metrics_reporter().log_metrics({"loss": weight, "pid": os.getpid()})
+        time.sleep(0.01)
+
+
+def running() -> _progress.Task | None:
+    """The training that runs now, if it reports its speed."""
+    found = [task for task in _progress.tasks() if not task.snapshot.state.finished]
+    return next((t for t in found if "steps_per_second" in t.snapshot.metrics), None)
+
+
+@pytest.mark.parametrize("way", ["interrupt", "cancel"])
+def test_a_training_can_be_stopped(way: str) -> None:
+    """Interrupt and cancel end all ranks within a second; what is seen before is loss, speed and workers."""
+    seen: list[_progress.TaskSnapshot] = []
+    stopped: list[float] = []
+
+    def stop() -> None:
+        until(lambda: running() is not None, 60, "the training reports its speed")
+        task = running()
+        assert task is not None
+        seen.append(task.snapshot)
+        stopped.append(time.monotonic())
+        if way == "cancel":
+            task.cancel()
+        else:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    with pytest.raises(KeyboardInterrupt if way == "interrupt" else TaskCancelledError):
+        PyTorchDistributor(endless, TWO).run()
+    assert time.monotonic() - stopped[0] < 1
+    stopper.join()
+    assert seen[0].metrics["step_seconds"] > 0
+    assert 0 < seen[0].metrics["loss"] <= 1
+    assert seen[0].done > 0
+    assert [worker.rank for worker in seen[0].workers] == [0, 1]
+    assert seen[0].workers[0].pid == seen[0].metrics["pid"]
+    assert len(pool.pids()) == 2
+
+
+def test_what_cannot_travel_is_told_before_anything_starts() -> None:
+    """A function that holds a lock is refused with what to do; so is one that is no function."""
+    lock = threading.Lock()
+    with pytest.raises(ConfigurationError, match="cannot be sent to workers"):
+        PyTorchDistributor(lock.locked).run()
+    with pytest.raises(ConfigurationError, match="not a function"):
+        PyTorchDistributor(None)  # type: ignore[arg-type]
