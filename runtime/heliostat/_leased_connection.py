@@ -65,7 +65,7 @@ def open_leased(path: Path, wait_seconds: float) -> tuple[duckdb.DuckDBPyConnect
 def _leased_class(asker: Asker) -> Any:
     import duckdb
 
-    class LeasedConnection(duckdb.DuckDBPyConnection):  # type: ignore[misc]
+    class LeasedConnection(duckdb.DuckDBPyConnection):
         """DuckDB's connection, with the lease taken around each call."""
 
         __slots__ = ()
