@@ -41,6 +41,7 @@ from heliostat.modeling._workers._wire import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_SECONDS_FOR_RAY = 0.4
 STACKS_SIGNAL = signal.SIGUSR2
 """Makes a worker write its stacks, also when it hangs in C code with the GIL held."""
 
@@ -130,7 +131,9 @@ class WorkerProcess:
             try:
                 message = self._connection.recv()
             except (EOFError, OSError):
-                # The driver is gone or wants no more of us; memory and GPU are free at once.
+                # The driver is gone, or wants no more of us: then Ray ends the process, within 50 ms,
+                # and does not report a worker that died by itself.
+                time.sleep(_SECONDS_FOR_RAY)
                 _really_exit(0)
             if isinstance(message, Start):
                 self._starts.put(message)

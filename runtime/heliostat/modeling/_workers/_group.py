@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from heliostat.exceptions import ConfigurationError, TrainingError
-from heliostat.modeling._workers._pool import idle_seconds, pool
+from heliostat.modeling._workers._pool import idle_seconds, pool, release
 from heliostat.modeling._workers._run import Run
 from heliostat.modeling._workers._worker import Size, Worker
 
@@ -104,6 +104,10 @@ class Group:
         from ray.util.placement_group import placement_group
 
         layout = self.layout
+        self._bundles = list(range(layout.workers))
+        self._reservation = pool.take_reservation(layout)
+        if self._reservation is not None:
+            return
         bundle: dict[str, float] = {"CPU": layout.cpus, **({"GPU": layout.gpus} if layout.gpus else {})}
         bundle = {name: amount for name, amount in bundle.items() if amount} or {"CPU": 0.001}
         self._reservation = placement_group([bundle] * layout.workers, strategy=layout.strategy)
@@ -117,7 +121,6 @@ class Group:
                 message = f"{purpose} asks for {required} CPUs; {free} are free and the rest stayed in use."
                 action = f"End what uses them, or grow the runtime with  %resize cpus={grown}"
                 raise ConfigurationError(message, action, required=required, available=free)
-        self._bundles = list(range(layout.workers))
 
     def fill(self, timeout: float, check: Callable[[], None] | None) -> None:
         """Take idle workers and start what is missing. Raises TrainingError when one does not come up."""
@@ -136,8 +139,6 @@ class Group:
 
     def end(self, *, keep: bool) -> None:
         """Give back the reservation; keep workers that are idle if ``keep``, end all others."""
-        from ray.util.placement_group import remove_placement_group
-
         busy = self._run.pending if self._run is not None else frozenset()
         of_run = self._run.workers if self._run is not None else []
         running = {id(of_run[rank]) for rank in busy}
@@ -148,10 +149,18 @@ class Group:
             else:
                 worker.kill()
         self.workers = []
-        if self._reservation is not None:
-            with contextlib.suppress(Exception):
-                remove_placement_group(self._reservation)
-            self._reservation = None
+        reservation, self._reservation = self._reservation, None
+        if reservation is None:
+            return
+        if keep and not self.layout.gpus and self._whole:
+            pool.hold(self.layout, reservation)
+        else:
+            release(reservation)
+
+    @property
+    def _whole(self) -> bool:
+        """Whether no bundle was lost on the way."""
+        return len(self._bundles) == self.layout.workers
 
     def _begin(self, bundle: int, node_id: str) -> Worker:
         from ray.util.scheduling_strategies import (

@@ -7,6 +7,7 @@ goes on, when their runtime ends, and when somebody needs what they keep.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 IDLE_VARIABLE = "HELIOSTAT_WORKERS_IDLE_SECONDS"
 _DEFAULT_IDLE_S = 120.0
 _LOOK_S = 0.25
+_HOLD_S = 0.5
 _MOST = 64
 
 
@@ -32,6 +34,7 @@ class Pool:
         self._idle: list[tuple[float, Worker]] = []
         self._hub: Hub | None = None
         self._of: str | None = None
+        self._held: tuple[float, Any, Any] | None = None
         self._janitor: threading.Thread | None = None
 
     def hub(self) -> Hub:
@@ -66,9 +69,31 @@ class Pool:
                 worker.kill()
                 return
             self._idle.append((time.monotonic() + seconds, worker))
-            if self._janitor is None:
-                self._janitor = threading.Thread(target=self._look, name="heliostat-workers", daemon=True)
-                self._janitor.start()
+            self._start_janitor()
+
+    def hold(self, layout: Any, reservation: Any) -> None:
+        """Keep a reservation for a moment: the next call of the same size need not wait for another.
+
+        Ray gives CPUs back some time after it was told to, and looks again after a second.
+        """
+        with self._lock:
+            self._release()
+            if self._of != _connection():
+                return
+            self._held = (time.monotonic() + _HOLD_S, layout, reservation)
+            self._start_janitor()
+
+    def take_reservation(self, layout: Any) -> Any:
+        """Return the reservation that is held, if it is of this layout; another is given up first."""
+        with self._lock:
+            held, self._held = self._held, None
+            if held is None:
+                return None
+            if held[1] == layout and self._of == _connection():
+                return held[2]
+            release(held[2])
+        _wait_for_cpus(layout.workers * layout.cpus)
+        return None
 
     def free(self) -> int:
         """End all idle workers; returns how many there were."""
@@ -80,7 +105,18 @@ class Pool:
         with self._lock:
             return [worker.pid for _, worker in self._idle if worker.alive]
 
+    def _start_janitor(self) -> None:
+        if self._janitor is None:
+            self._janitor = threading.Thread(target=self._look, name="heliostat-workers", daemon=True)
+            self._janitor.start()
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            release(held[2])
+
     def _drop(self) -> int:
+        self._release()
         count = len(self._idle)
         for _, worker in self._idle:
             worker.kill()
@@ -88,19 +124,38 @@ class Pool:
         return count
 
     def _look(self) -> None:
-        """Run on a thread while there are idle workers."""
+        """Run on a thread while there is something to look after."""
         while True:
             time.sleep(_LOOK_S)
             with self._lock:
                 if self._of != _connection() or _resizing():
                     self._drop()
                 now = time.monotonic()
+                if self._held is not None and self._held[0] <= now:
+                    self._release()
                 for _, worker in [entry for entry in self._idle if entry[0] <= now]:
                     worker.kill()
                 self._idle = [entry for entry in self._idle if entry[0] > now and entry[1].alive]
-                if not self._idle:
+                if not self._idle and self._held is None:
                     self._janitor = None
                     return
+
+
+def _wait_for_cpus(count: int) -> None:
+    """Wait a moment until CPUs that were just given back are free: Ray would look again after a second."""
+    import ray
+
+    deadline = time.monotonic() + 1.0
+    while ray.available_resources().get("CPU", 0) < count and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def release(reservation: Any) -> None:
+    """Give the CPUs and GPUs of a placement group back."""
+    from ray.util.placement_group import remove_placement_group
+
+    with contextlib.suppress(Exception):
+        remove_placement_group(reservation)
 
 
 def idle_seconds() -> float:

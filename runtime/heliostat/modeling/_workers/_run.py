@@ -107,6 +107,8 @@ def training_error(failure: Failure) -> TrainingError:
         fields |= {"exit_code": failure.death.code, "out_of_memory": failure.death.out_of_memory}
         if failure.death.out_of_memory:
             action = "Give it more memory, use fewer workers, or fewer columns."
+    if failure.trace and not isinstance(error, HeliostatError):
+        error.add_note(f"On rank {failure.rank}:\n{failure.trace.rstrip()}")
     raised = TrainingError(f"Training failed on rank {failure.rank}: {text}", action, **fields)
     raised.__cause__ = error
     return raised
@@ -179,7 +181,7 @@ class Run:
             if check is not None:
                 check()
             if isinstance(event, Failure):
-                raise RunFailedError([event, *self._further_failures()])
+                raise RunFailedError([event, *self._further_failures(0.05 if event.death else _GRACE_S)])
             if isinstance(event, Finished):
                 found[event.rank] = event.value
             elif isinstance(event, Said) and on_message is not None:
@@ -243,9 +245,9 @@ class Run:
             if self.workers[rank].alive and self.workers[rank].died_by_ray():
                 self._events.put((rank, None))
 
-    def _further_failures(self) -> list[Failure]:
+    def _further_failures(self, grace: float) -> list[Failure]:
         found: list[Failure] = []
-        deadline = time.monotonic() + _GRACE_S
+        deadline = time.monotonic() + grace
         while self._pending and (left := deadline - time.monotonic()) > 0:
             event = self.next(left)
             if isinstance(event, Failure):

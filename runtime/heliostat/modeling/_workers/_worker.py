@@ -92,9 +92,6 @@ class Worker:
         self.listener = None
         with contextlib.suppress(Exception):
             ray.kill(self.actor, no_restart=True)
-        if self._is_local():
-            with contextlib.suppress(OSError):
-                os.kill(self.pid, 9)
         self._close()
 
     def death(self) -> Death:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from heliostat.modeling.distributors._boosting._report import Restart, TrainingReport
 from heliostat.modeling.distributors.xgboost._plan import XGBScalingConfig
 from heliostat.modeling.distributors.xgboost.estimator import XGBEstimator
 
-__all__ = ["XGBEstimator", "XGBScalingConfig"]
+__all__ = ["Restart", "TrainingReport", "XGBEstimator", "XGBScalingConfig"]

@@ -1,227 +1,273 @@
 """What happens inside a worker: decode the own rows, join the others, train.
 
-A worker never raises: it returns a ``WorkerFailure``, so that the driver sees the rank and the
-real cause, and not the broken connection that the other ranks see a moment later.
+What XGBoost raises while ranks are connected may only mean that another rank is gone; it is told
+as that, so that the driver looks for the true cause elsewhere.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
 import re
 import time
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from heliostat.data._spill import RowRange, read_range
-from heliostat.exceptions import ConfigurationError, DataError
+from heliostat.exceptions import ConfigurationError
+from heliostat.modeling._workers import PeerLostError
+from heliostat.modeling._workers._wire import load
+from heliostat.modeling.distributors._boosting._columns import decode
+from heliostat.modeling.distributors._boosting._driving import Trained
+from heliostat.modeling.distributors._boosting._quiet import silence
+from heliostat.modeling.distributors._boosting._reporting import Reporter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    import numpy as np
-    import numpy.typing as npt
-
-    Block = npt.NDArray[np.float32]
-
+    from heliostat.modeling._workers import WorkerContext
+    from heliostat.modeling.distributors._boosting._columns import Columns, Decoded
+    from heliostat.modeling.distributors._boosting._report import Checkpoint
+    from heliostat.modeling.distributors._boosting._rows import Part
+    from heliostat.modeling.distributors._boosting._spec import Spec
 
 _SOURCE_POSITION = re.compile(r"^(\[[\d:]+\] )?(\S+\.(cc|h|cu|cuh):\d+: )?")
 """Time and place that XGBoost puts in front of its errors."""
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Which columns are what."""
-
-    inputs: Sequence[str]
-    kinds: Sequence[str]
-    """XGBoost's feature type of each input: ``int``, ``float`` or ``i`` (boolean)."""
-    label: str
-
-
-@dataclass(frozen=True)
 class Job:
     """One worker's part of a training."""
 
-    rank: int
-    train: RowRange
-    evaluate: RowRange | None
-    columns: Columns
-    params: Mapping[str, Any]
-    rounds: int
+    spec: Spec
+    parts: Mapping[str, Part]
+    """``train`` first, then the evaluation sets by name."""
+    columns: Mapping[str, Columns]
+    threads: int
+    device: str
+    callbacks: Sequence[Any]
     report_every: int
-    """Rounds between two lines of progress; 0 for none. Only rank 0 reports."""
+    """Rounds between two lines of progress; 0 for none."""
+    checkpoint_every: int
+    start: bytes | None
+    """A model of the user's to go on from."""
+    checkpoint: Checkpoint | None
+    """Where an earlier attempt got to."""
 
 
-@dataclass(frozen=True)
-class WorkerResult:
-    """What a worker leaves; every rank has the same model, so rank 0 alone sends it."""
+def train(context: WorkerContext, job: Job) -> Trained:
+    """Train on this rank; every rank ends with the same model, rank 0 returns it."""
+    report = Reporter(context, sum(part.rows for part in job.parts.values()), job.spec.rounds)
+    began = time.monotonic()
+    report.phase("reads")
+    decoded = {
+        name: decode(part, job.columns[name], lambda: context.stopping, threads=job.threads)
+        for name, part in job.parts.items()
+    }
+    report.phases["decode"] = time.monotonic() - began
+    import xgboost
 
-    model: bytes
-    history: Mapping[str, Mapping[str, list[float]]]
-    warnings: list[str]
-
-
-@dataclass(frozen=True)
-class WorkerFailure:
-    """Why a worker failed."""
-
-    rank: int
-    at: float
-    error: Exception
-    collective: bool
-    """Whether XGBoost raised it while the ranks were connected: then another rank may be the cause."""
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Swallow the line that XGBoost writes for each rank that joins, at any verbosity."""
-    kept = [os.dup(1), os.dup(2)]
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    flush_all = ctypes.CDLL(None).fflush
+    rendezvous = _meet(context)
     try:
-        os.dup2(nothing, 1)
-        os.dup2(nothing, 2)
-        yield
-        flush_all(None)
-    finally:
-        os.dup2(kept[0], 1)
-        os.dup2(kept[1], 2)
-        for descriptor in (*kept, nothing):
-            os.close(descriptor)
+        if rendezvous is not None:
+            # The id decides the rank; it is sorted as text.
+            with silence():
+                xgboost.collective.init(**rendezvous, dmlc_task_id=f"{context.rank:08d}")
+        trained = _boost(context, job, decoded, report)
+        if rendezvous is not None and not trained.stopped:
+            # Not on failure: it waits for the others, who wait for this rank.
+            xgboost.collective.finalize()
+    except xgboost.core.XGBoostError as error:
+        sentence = _SOURCE_POSITION.sub("", str(error).strip().partition("\n")[0])
+        kind = RuntimeError if rendezvous is None else PeerLostError
+        raise kind(sentence) from None
+    return trained
 
 
-class Worker:
-    """The actor. ``progress`` is answered while ``train`` runs."""
+_tracker: Any = None
 
-    def __init__(self) -> None:
-        # OpenMP's waiting threads spin by default, which starves everybody else on the machine.
-        # Read once, when the library loads: nothing here may import it before.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        self._lines: list[str] = []
-        self._tracker: Any = None
 
-    def start_tracker(self, workers: int) -> dict[str, Any]:
-        """Start the meeting point of the ranks in this process; returns what they need to find it."""
+def _meet(context: WorkerContext) -> dict[str, Any] | None:
+    """Agree on where ranks find each other: rank 0 keeps the meeting point in its process."""
+    global _tracker  # noqa: PLW0603 - it lives as long as its training
+    _tracker = None
+    if context.size == 1:
+        return None
+    arguments = None
+    if context.rank == 0:
         import ray
         from xgboost.tracker import RabitTracker
 
-        self._tracker = RabitTracker(n_workers=workers, host_ip=ray.util.get_node_ip_address(), sortby="task")
-        self._tracker.start()
-        arguments: dict[str, Any] = self._tracker.worker_args()
-        return arguments
-
-    def progress(self, seen: int) -> list[str]:
-        """Lines of progress after the first ``seen``."""
-        return self._lines[seen:]
-
-    def train(self, job: Job, rendezvous: Mapping[str, Any] | None) -> WorkerResult | WorkerFailure:
-        """Train; ``rendezvous`` is ``None`` for a worker that is alone."""
-        joined = False
-        try:
-            train = decode(job.train, job.columns)
-            evaluate = decode(job.evaluate, job.columns) if job.evaluate is not None else None
-            from xgboost import collective
-
-            if rendezvous is not None:
-                # The id decides the rank; it is sorted as text.
-                with _silence():
-                    collective.init(**rendezvous, dmlc_task_id=f"{job.rank:08d}")
-                joined = True
-            result = self._boost(job, train, evaluate)
-            if joined:
-                # Not on failure: it waits for the others, who wait for this rank.
-                collective.finalize()
-        except Exception as error:
-            return WorkerFailure(job.rank, time.time(), _portable(error), joined and _is_xgboost(error))
-        return result
-
-    def _boost(
-        self, job: Job, train: tuple[Block, Block], evaluate: tuple[Block, Block] | None
-    ) -> WorkerResult:
-        import xgboost
-
-        class Progress(xgboost.callback.TrainingCallback):
-            def after_iteration(_, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: N805
-                if epoch == 0:
-                    _refuse_unused(caught)
-                due = (epoch + 1) % job.report_every == 0 if job.report_every else False
-                if job.rank == 0 and (due or (job.report_every and epoch + 1 == job.rounds)):
-                    self._lines.append(_line(epoch, evals_log))
-                return False
-
-        history: dict[str, dict[str, list[float]]] = {}
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            matrices = [(_matrix(train, job, None), "train")]
-            if evaluate is not None:
-                matrices.append((_matrix(evaluate, job, matrices[0][0]), "eval"))
-            booster = xgboost.train(
-                dict(job.params),
-                matrices[0][0],
-                job.rounds,
-                evals=matrices,
-                evals_result=history,
-                verbose_eval=False,
-                callbacks=[Progress()],
-            )
-        told = [str(entry.message) for entry in caught]
-        return WorkerResult(bytes(booster.save_raw("ubj")) if job.rank == 0 else b"", history, told)
+        _tracker = RabitTracker(n_workers=context.size, host_ip=ray.util.get_node_ip_address(), sortby="task")
+        _tracker.start()
+        arguments = _tracker.worker_args()
+    found: dict[str, Any] = context.gather(arguments)[0]
+    return found
 
 
-def decode(part: RowRange, columns: Columns) -> tuple[Block, Block]:
-    """Decode rows into one row-major block of float32, missing values as NaN, and their labels.
-
-    Raises
-    ------
-    DataError
-        A row has no label.
-    """
-    import numpy as np
-
-    block = np.empty((part.rows, len(columns.inputs)), dtype=np.float32)
-    labels = np.empty(part.rows, dtype=np.float32)
-    start = 0
-    for table in read_range(part):
-        stop = start + table.num_rows
-        np.stack([to_float32(table.column(name)) for name in columns.inputs], axis=1, out=block[start:stop])
-        labels[start:stop] = to_float32(table.column(columns.label))
-        start = stop
-    missing = int(np.isnan(labels).sum())
-    if missing:
-        message = (
-            f"The label column {columns.label!r} has no value in {missing} of the worker's {part.rows} rows."
-        )
-        raise DataError(message, "Leave those rows out before training.", column=columns.label)
-    return block, labels
-
-
-def to_float32(column: Any) -> Block:
-    """Convert a numeric Arrow column; null becomes NaN."""
-    import pyarrow as pa
-
-    if pa.types.is_decimal(column.type):
-        column = column.cast(pa.float64())
-    values: Block = column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
-    return values
-
-
-def _matrix(rows: tuple[Block, Block], job: Job, reference: Any) -> Any:
+def _boost(context: WorkerContext, job: Job, decoded: dict[str, Decoded], report: Reporter) -> Trained:
     import xgboost
 
-    block, labels = rows
-    options = {"max_bin": job.params["max_bin"]} if "max_bin" in job.params else {}
-    return xgboost.QuantileDMatrix(
-        block,
-        label=labels,
-        feature_names=list(job.columns.inputs),
-        feature_types=list(job.columns.kinds),
-        nthread=job.params["nthread"],
-        ref=reference,
-        **options,
+    spec, checkpoint = job.spec, job.checkpoint
+    done = checkpoint.rounds if checkpoint is not None else 0
+    options = {name: spec.options[name] for name in ("obj", "custom_metric") if name in spec.options}
+    own = load(checkpoint.state) if checkpoint is not None and checkpoint.state else _callbacks(job)
+    history: dict[str, dict[str, list[float]]] = {}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        report.phase("sketches")
+        matrices: list[tuple[Any, str]] = []
+        began = time.monotonic()
+        for name in list(decoded):
+            # Popped: the rows are freed as soon as they are in the matrix.
+            reference = matrices[0][0] if matrices else None
+            matrices.append((matrix(decoded.pop(name), job.columns[name], job, reference), name))
+        report.phases["matrix"] = time.monotonic() - began
+        report.phase("trains")
+        began = time.monotonic()
+        first = _First(job, report, done, caught)
+        booster = xgboost.train(
+            _params(job),
+            matrices[0][0],
+            spec.rounds - done,
+            evals=matrices,
+            evals_result=history,
+            verbose_eval=False,
+            xgb_model=_start(job),
+            callbacks=[first, *(_shifted(callback, done) for callback in own), _Last(job, report, done, own)],
+            **options,
+        )
+        report.phases["train"] = time.monotonic() - began
+    told = [str(entry.message) for entry in caught]
+    if context.rank:
+        return Trained(b"", first.rounds, {}, stopped=first.stopped, warnings=[])
+    return Trained(
+        bytes(booster.save_raw("ubj")),
+        first.rounds,
+        {name: {m: list(v) for m, v in found.items()} for name, found in history.items()},
+        warnings=told,
+        phases=report.phases,
+        callbacks=report.pickled(own[: len(job.callbacks)]),
+        stopped=first.stopped,
     )
+
+
+def _start(job: Job) -> bytearray | None:
+    model = job.checkpoint.model if job.checkpoint is not None else job.start
+    return None if model is None else bytearray(model)
+
+
+def _params(job: Job) -> dict[str, Any]:
+    params = {**job.spec.params, "nthread": job.threads, "device": job.device}
+    classes = job.columns["train"].classes
+    if classes is not None and str(params.get("objective", "")).startswith("multi:"):
+        params.setdefault("num_class", len(classes))
+    return params
+
+
+def _callbacks(job: Job) -> list[Any]:
+    import xgboost
+
+    callbacks = list(job.callbacks)
+    rounds = job.spec.options.get("early_stopping_rounds")
+    if rounds:
+        maximize = job.spec.options.get("maximize")
+        callbacks.append(xgboost.callback.EarlyStopping(rounds=rounds, maximize=maximize))
+    return callbacks
+
+
+def matrix(rows: Decoded, columns: Columns, job: Job, reference: Any) -> Any:
+    """Quantise rows: with cuts of their own (all ranks' together), or with those of ``reference``."""
+    import xgboost
+
+    params, options = job.spec.params, job.spec.options
+    extra: dict[str, Any] = {"max_bin": params["max_bin"]} if "max_bin" in params else {}
+    extra |= {"missing": options["missing"]} if "missing" in options else {}
+    if reference is None and "feature_weights" in options:
+        extra["feature_weights"] = options["feature_weights"]
+    roles = dict(rows.roles)
+    if "qid" in roles and "weight" in roles:
+        import numpy as np
+
+        # XGBoost weighs whole groups: the first row speaks for its group.
+        first = np.flatnonzero(np.diff(roles["qid"], prepend=roles["qid"][0] - 1))
+        roles["weight"] = roles["weight"][first]
+    return xgboost.QuantileDMatrix(
+        rows.features,
+        label=rows.label,
+        feature_names=list(columns.inputs) if columns.named else None,
+        feature_types=list(columns.kinds) if columns.named or columns.categories else None,
+        nthread=job.threads,
+        ref=reference,
+        enable_categorical=bool(columns.categories),
+        **roles,
+        **extra,
+    )
+
+
+def _shifted(callback: Any, done: int) -> Any:
+    """Let a callback count rounds from the start of ``fit``, also after a restart."""
+    import xgboost
+
+    if not done or isinstance(callback, xgboost.callback.EarlyStopping):
+        return callback  # it counts the model's own rounds
+
+    class Shifted(xgboost.callback.TrainingCallback):
+        def before_training(self, model: Any) -> Any:
+            return callback.before_training(model)
+
+        def after_training(self, model: Any) -> Any:
+            return callback.after_training(model)
+
+        def before_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            return bool(callback.before_iteration(model, epoch + done, evals_log))
+
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            return bool(callback.after_iteration(model, epoch + done, evals_log))
+
+    return Shifted()
+
+
+def _base() -> Any:
+    """Return XGBoost's class of callbacks; it is imported late, so ours are made late."""
+    import xgboost
+
+    return xgboost.callback.TrainingCallback
+
+
+def _First(job: Job, report: Reporter, done: int, caught: Sequence[warnings.WarningMessage]) -> Any:  # noqa: N802
+    """Our first callback: sees every round, also the one that another callback ends with."""
+
+    class First(_base()):  # type: ignore[misc]
+        rounds, stopped = done, False
+
+        def before_iteration(self, _model: Any, epoch: int, evals_log: Any) -> bool:
+            if epoch == 0 and job.checkpoint is not None:
+                for name, metrics in job.checkpoint.history.items():
+                    evals_log[name] = {metric: list(values) for metric, values in metrics.items()}
+            return False
+
+        def after_iteration(self, _model: Any, epoch: int, evals_log: Any) -> bool:
+            if epoch == 0:
+                _refuse_unused(caught)
+            self.rounds = done + epoch + 1
+            latest = {f"{n}-{m}": v[-1] for n, found in evals_log.items() for m, v in found.items()}
+            report.round(self.rounds, latest, job.report_every)
+            self.stopped = self.stopped or report.context.stopping
+            return self.stopped
+
+    return First()
+
+
+def _Last(job: Job, report: Reporter, done: int, own: Sequence[Any]) -> Any:  # noqa: N802
+    """Our last callback: checkpoints rounds that the others have seen."""
+
+    class Last(_base()):  # type: ignore[misc]
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            rounds = done + epoch + 1
+            if report.checkpoint_due(rounds, job.checkpoint_every):
+                report.checkpoint(rounds, bytes(model.save_raw("ubj")), evals_log, own)
+            return False
+
+    return Last()
 
 
 def _refuse_unused(caught: Sequence[warnings.WarningMessage]) -> None:
@@ -232,24 +278,3 @@ def _refuse_unused(caught: Sequence[warnings.WarningMessage]) -> None:
         if found and ended:
             message = f"XGBoost does not use these parameters: {names.strip()}."
             raise ConfigurationError(message, "Leave them out.")
-
-
-def _line(epoch: int, evals_log: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    values = (
-        f"{name}-{metric}:{series[-1]:.5f}"
-        for name, metrics in evals_log.items()
-        for metric, series in metrics.items()
-    )
-    return "\t".join([f"[{epoch}]", *values])
-
-
-def _is_xgboost(error: Exception) -> bool:
-    return type(error).__name__ == "XGBoostError"
-
-
-def _portable(error: Exception) -> Exception:
-    """Keep an error that survives the way to the driver; of XGBoost's own, keep the sentence."""
-    if not _is_xgboost(error):
-        return error
-    sentence = str(error).strip().partition("\n")[0]
-    return RuntimeError(_SOURCE_POSITION.sub("", sentence))

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from heliostat._extras import require
-from heliostat.data._spill import shards, spilled
-from heliostat.data.data_connector import DataConnector
-from heliostat.exceptions import ConfigurationError, DataError
-from heliostat.modeling.distributors.xgboost._group import WorkerGroup, nodes
-from heliostat.modeling.distributors.xgboost._plan import XGBScalingConfig, plan_placement, plan_training
-from heliostat.modeling.distributors.xgboost._worker import Columns, Job, to_float32
+from heliostat.exceptions import ConfigurationError
+from heliostat.modeling.distributors._boosting import _inputs
+from heliostat.modeling.distributors._boosting._estimator import BoostingEstimator
+from heliostat.modeling.distributors._boosting._groups import group_ids
+from heliostat.modeling.distributors.xgboost import _worker
+from heliostat.modeling.distributors.xgboost._plan import XGBScalingConfig, plan_training
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    import numpy as np
-    import numpy.typing as npt
-    import pandas as pd
-    import pyarrow as pa
     import xgboost
 
-    from heliostat.data._spill import SpilledRows
-    from heliostat.modeling.distributors.xgboost._plan import Placement
+    from heliostat.modeling.distributors._boosting._columns import Columns
+    from heliostat.modeling.distributors._boosting._spec import Spec
 
 __all__ = ["XGBEstimator"]
 
 
-class XGBEstimator:
+class XGBEstimator(BoostingEstimator):
     """Gradient-boosted trees, trained by XGBoost on workers of the runtime.
 
     With one worker the model is, bit for bit, the one that ``xgboost.train`` makes of the same
@@ -41,190 +36,209 @@ class XGBEstimator:
     n_estimators:
         Rounds of boosting.
     objective:
-        Name of the objective.
+        Name of the objective, or a function ``(predictions, matrix) -> (gradient, hessian)``.
     params:
-        Parameters of XGBoost; ``n_estimators`` and ``objective`` in here go before the arguments.
+        Parameters of XGBoost, and of ``xgboost.train``: ``early_stopping_rounds``,
+        ``custom_metric``, ``maximize``, ``missing``, ``feature_weights``. ``n_estimators`` and
+        ``objective`` in here go before the arguments.
     scaling_config:
         How many workers of what size; default is all of the runtime.
+    callbacks:
+        Callbacks of XGBoost; they run on every worker, and end with what those of rank 0 learned.
+    checkpoint_every:
+        Rounds between checkpoints, from which training goes on after a worker was lost; 0 for none.
+    checkpoint_location:
+        Directory, stage or URL where the latest checkpoint is written as well; it is always kept in
+        the memory of this process.
     """
+
+    _library = "XGBoost"
+    _module = "xgboost"
+    _checkpoint_name = "xgboost-checkpoint.ubj"
+    _scaling_class = XGBScalingConfig
 
     def __init__(
         self,
         n_estimators: int | None = 100,
-        objective: str | None = "reg:squarederror",
+        objective: str | Callable[..., Any] | None = "reg:squarederror",
         params: Mapping[str, Any] | None = None,
         scaling_config: XGBScalingConfig | None = None,
+        callbacks: Sequence[xgboost.callback.TrainingCallback] | None = None,
+        *,
+        checkpoint_every: int = 10,
+        checkpoint_location: str | None = None,
     ) -> None:
-        self._spec = plan_training(n_estimators, objective, params)
-        self._scaling = scaling_config or XGBScalingConfig()
-        self._booster: xgboost.Booster | None = None
-        self._input_cols: list[str] = []
-        self._eval_results: dict[str, dict[str, list[float]]] = {}
+        super().__init__(
+            n_estimators, objective, params, scaling_config, callbacks, checkpoint_every, checkpoint_location
+        )
 
     def fit(
         self,
-        dataset: DataConnector | pd.DataFrame,
-        input_cols: Sequence[str] | None = None,
+        dataset: Any,
+        input_cols: Any = None,
         label_col: str | None = None,
-        eval_set: DataConnector | pd.DataFrame | None = None,
+        eval_set: Any = None,
         verbose_eval: bool | int | None = None,
+        *,
+        sample_weight: Any = None,
+        base_margin: Any = None,
+        qid: Any = None,
+        group: Any = None,
+        label_lower_bound: Any = None,
+        label_upper_bound: Any = None,
+        categorical_cols: Sequence[str] = (),
+        sample_weight_eval_set: Sequence[Any] = (),
+        eval_qid: Sequence[Any] = (),
+        xgb_model: xgboost.Booster | XGBEstimator | str | None = None,
     ) -> xgboost.Booster:
         """Train, and return the model.
 
-        The rows are streamed once to a private directory; each worker decodes its own part.
+        Each worker decodes its own part of the rows straight into a quantised matrix.
 
         Parameters
         ----------
         dataset:
-            Rows to train on.
+            Rows to train on: a connector, any DataFrame that a connector takes, ``(X, y)``, or ``X``
+            with ``y`` as the second argument.
         input_cols, label_col:
-            Names of the columns to learn from (numbers; null means missing) and to predict.
+            Names of the columns to learn from and to predict. Inputs are numbers (null means
+            missing) or categories; a label may be a text where classes are predicted.
         eval_set:
-            Rows that each round's metrics are also computed on.
+            Rows that each round's metrics are also computed on: one data set, a list of them, or a
+            mapping of names to them. Early stopping looks at the last.
         verbose_eval:
             Print the metrics of every round (``True``) or of every n-th.
+        sample_weight, base_margin, qid, label_lower_bound, label_upper_bound:
+            The name of a column, or an array where the data is in memory.
+        group:
+            Sizes of the ranking groups, in place of ``qid``.
+        categorical_cols:
+            Inputs to take as categories, whatever their type.
+        sample_weight_eval_set, eval_qid:
+            For each evaluation set an array.
+        xgb_model:
+            Model to go on from: a booster, an estimator, or the path of a file.
 
         Raises
         ------
         ConfigurationError
-            The runtime is too small for the workers that were asked for.
+            The runtime is too small for the workers that were asked for, or an argument cannot be used.
         DataError
             A column is missing or is not of numbers, or there are fewer rows than workers.
         TrainingError
             A worker failed; ``rank`` says which.
+        KeyboardInterrupt, TaskCancelledError
+            It was stopped. The workers are gone; ``get_booster`` has the partial model, if at least one
+            round was done.
         """
-        library = require("xgboost", "xgboost", "XGBEstimator")
-        inputs = [("train", _connector(dataset))]
-        if eval_set is not None:
-            inputs.append(("eval", _connector(eval_set)))
-        columns, *_ = [_columns(connector.schema, input_cols, label_col) for _, connector in inputs]
-        directory = _connect()
-        placement = plan_placement(self._scaling, nodes(), cuda=bool(library.build_info()["USE_CUDA"]))
-        names = [*columns.inputs, columns.label]
-        with (
-            WorkerGroup(placement) as group,
-            spilled([(n, c, names) for n, c in inputs], directory) as written,
-        ):
-            result = group.train(
-                self._jobs(placement, columns, written, int(verbose_eval or 0)), report=print
-            )
-        for text in result.warnings:
-            warnings.warn(text, UserWarning, stacklevel=2)
-        booster: xgboost.Booster = library.Booster(model_file=bytearray(result.model))
-        self._booster, self._input_cols = booster, list(columns.inputs)
-        self._eval_results = {name: dict(metrics) for name, metrics in result.history.items()}
-        return booster
-
-    def _jobs(
-        self, placement: Placement, columns: Columns, written: Mapping[str, SpilledRows], report_every: int
-    ) -> list[Job]:
-        for name, rows in written.items():
-            if rows.rows < placement.workers:
-                message = f"There are fewer {name} rows ({rows.rows}) than workers ({placement.workers})."
-                raise DataError(message, "Ask for fewer workers in XGBScalingConfig.")
-        parts = {name: shards(rows, placement.workers) for name, rows in written.items()}
-        device = "cuda" if placement.gpus else "cpu"
-        params = {**self._spec.params, "nthread": placement.cpus, "device": device}
-        return [
-            Job(
-                rank=rank,
-                train=parts["train"][rank],
-                evaluate=parts["eval"][rank] if "eval" in parts else None,
-                columns=columns,
-                params=params,
-                rounds=self._spec.rounds,
-                report_every=report_every,
-            )
-            for rank in range(placement.workers)
-        ]
+        require("xgboost", "xgboost", "XGBEstimator")
+        roles = {
+            "weight": sample_weight,
+            "base_margin": base_margin,
+            "qid": group_ids(qid, group),
+            "label_lower_bound": label_lower_bound,
+            "label_upper_bound": label_upper_bound,
+        }
+        train = _inputs.given(dataset, input_cols, label_col, roles)
+        own = _inputs.own_roles(eval_set, weight=sample_weight_eval_set, qid=eval_qid)
+        evaluation = _inputs.evaluation_sets(eval_set, train, own)
+        start = None if xgb_model is None else _bytes_of(xgb_model)
+        self._train(
+            train,
+            evaluation,
+            categorical=categorical_cols,
+            verbose_eval=int(verbose_eval or 0),
+            start=start,
+        )
+        return self.get_booster()
 
     def get_booster(self) -> xgboost.Booster:
-        """Return the model. Raises ConfigurationError before ``fit``."""
-        if self._booster is None:
-            message = "This XGBEstimator has no model yet."
-            raise ConfigurationError(message, "Call fit() first.")
-        return self._booster
+        """Return the model; after an interrupted ``fit`` the partial one. Raises ConfigurationError."""
+        return cast("xgboost.Booster", super().get_booster())
 
-    def get_eval_results(self) -> dict[str, dict[str, list[float]]]:
-        """Metrics by round: ``{"train": {metric: [...]}, "eval": {...}}``; empty before ``fit``.
+    def _plan(self) -> Spec:
+        return plan_training(self.n_estimators, self.objective, self.params)
 
-        Metrics are of all rows. Those that need all rows in one place are the exception: of several
-        workers' ``auc`` and ``aucpr`` XGBoost takes the mean.
-        """
-        return {
-            name: {m: list(v) for m, v in metrics.items()} for name, metrics in self._eval_results.items()
-        }
+    def _function(self) -> Callable[..., Any]:
+        return _worker.train
 
-    def predict(self, dataset: DataConnector | pd.DataFrame) -> npt.NDArray[np.float32]:
-        """Predict in this process, a batch of rows at a time, in the order of the rows.
+    def _function_to_predict(self) -> Callable[..., Any]:
+        return predictor
 
-        Raises
-        ------
-        ConfigurationError
-            ``fit`` was not called.
-        DataError
-            A column that the model was trained on is missing.
-        """
-        import numpy as np
+    def _has_cuda(self) -> bool:
+        return bool(require("xgboost", "xgboost", "XGBEstimator").build_info()["USE_CUDA"])
 
-        booster = self.get_booster()
-        connector = _connector(dataset)
-        _require_columns(connector.schema, self._input_cols)
-        parts = [
-            booster.inplace_predict(np.stack([to_float32(column) for column in batch.columns], axis=1))
-            for batch in connector.to_reader(self._input_cols)
-            if batch.num_rows
-        ]
-        return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+    def _predicts_numbers(self) -> bool:
+        return self._plan().objective in ("multi:softmax", "binary:hinge")
 
+    def _job(self, **facts: Any) -> _worker.Job:
+        placement = facts["placement"]
+        return _worker.Job(
+            spec=facts["spec"],
+            parts=facts["parts"],
+            columns=facts["columns"],
+            threads=placement.cpus,
+            device="cuda" if placement.gpus else "cpu",
+            callbacks=tuple(self.callbacks or ()),
+            report_every=facts["verbose_eval"],
+            checkpoint_every=facts["every"],
+            start=facts["start"],
+            checkpoint=facts["checkpoint"],
+        )
 
-def _connector(data: Any) -> DataConnector:
-    return data if isinstance(data, DataConnector) else DataConnector.from_dataframe(data)
+    def _load_model(self, model: bytes, attributes: Mapping[str, Any]) -> Any:
+        return require("xgboost", "xgboost", "XGBEstimator").Booster(model_file=bytearray(model))
 
+    def _model_bytes(self, booster: Any) -> bytes:
+        return bytes(booster.save_raw("ubj"))
 
-def _connect() -> str | None:
-    """Make sure that Ray is connected; returns the runtime's own directory, if it is a local one."""
-    from heliostat import _handle
-    from heliostat._messages import Provider
-
-    ray = sys.modules.get("ray")
-    if _handle.current() is None and ray is not None and ray.is_initialized():
-        # The caller's own cluster; a second one beside it would only take its CPUs.
-        return None
-    status = _handle.init().wait()
-    return status.session_dir if status.provider is Provider.LOCAL else None
+    def _attributes(self, booster: Any) -> dict[str, Any]:
+        stopped = booster.attr("best_iteration")
+        rounds = (0, int(stopped) + 1) if stopped is not None else (0, 0)
+        return {"rounds": rounds, "missing": self._plan().options.get("missing", float("nan"))}
 
 
-def _columns(schema: pa.Schema, input_cols: Sequence[str] | None, label_col: str | None) -> Columns:
-    if not input_cols or isinstance(input_cols, str) or not label_col:
-        message = "fit() needs the names of the columns to learn from and of the one to predict."
-        raise ConfigurationError(message, 'Pass input_cols=["a", "b"] and label_col="y".')
-    if label_col in input_cols:
-        message = f"The label {label_col!r} is among the input columns: the model would read the answer."
-        raise ConfigurationError(message, "Take it out of input_cols.")
-    _require_columns(schema, [*input_cols, label_col])
-    _kind(schema, label_col)
-    return Columns(list(input_cols), [_kind(schema, name) for name in input_cols], label_col)
+def predictor(
+    model: bytes, attributes: Mapping[str, Any], columns: Columns, output: str, threads: int
+) -> Callable[[Any], Any]:
+    """Make a function that predicts blocks of rows; after early stopping with the best rounds."""
+    import xgboost
+
+    booster = xgboost.Booster(model_file=bytearray(model))
+    booster.set_param({"device": "cpu", **({"nthread": threads} if threads else {})})
+    rounds, missing, margin = attributes["rounds"], attributes["missing"], output == "margin"
+
+    def predict(block: Any) -> Any:
+        if columns.categories:
+            matrix = xgboost.DMatrix(
+                block,
+                missing=missing,
+                enable_categorical=True,
+                feature_types=list(columns.kinds),
+                nthread=threads or None,
+            )
+            return booster.predict(matrix, output_margin=margin, iteration_range=rounds)
+        kind = "margin" if margin else "value"
+        return booster.inplace_predict(
+            block, iteration_range=rounds, predict_type=kind, missing=missing, validate_features=False
+        )
+
+    return predict
 
 
-def _require_columns(schema: pa.Schema, names: Sequence[str]) -> None:
-    missing = [name for name in names if name not in schema.names]
-    if missing:
-        message = f"The data has no column {', '.join(map(repr, missing))}."
-        shown = ", ".join(schema.names[:10]) + (", ..." if len(schema.names) > 10 else "")
-        raise DataError(message, f"Columns: {shown}.", missing=missing)
-
-
-def _kind(schema: pa.Schema, name: str) -> str:
-    """XGBoost's name for the type of a column, as it gives it to a pandas column of that type."""
-    import pyarrow as pa
-
-    found = schema.field(name).type
-    if pa.types.is_boolean(found):
-        return "i"
-    if pa.types.is_integer(found):
-        return "int"
-    if pa.types.is_floating(found) or pa.types.is_decimal(found):
-        return "float"
-    message = f"The column {name!r} is of type {found}, not of numbers."
-    raise DataError(message, "Encode it as numbers, or leave it out.", column=name)
+def _bytes_of(model: Any) -> bytes:
+    """Bytes of a model to go on from, whatever it was given as."""
+    if isinstance(model, BoostingEstimator):
+        model = model.get_booster()
+    if isinstance(model, str | Path):
+        path = Path(model)
+        if not path.is_file():
+            message = f"xgb_model={str(model)!r} is no file."
+            raise ConfigurationError(message, "Pass a booster, an estimator, or the path of a model.")
+        model = require("xgboost", "xgboost", "XGBEstimator").Booster(model_file=str(path))
+    if hasattr(model, "get_booster"):
+        model = model.get_booster()
+    if not hasattr(model, "save_raw"):
+        message = f"xgb_model is a {type(model).__name__}, not a model of XGBoost."
+        raise ConfigurationError(message, "Pass a booster, an estimator, or the path of a model.")
+    return bytes(model.save_raw("ubj"))

@@ -1,0 +1,137 @@
+"""What LightGBM shall train: its parameters, what is set elsewhere, what is refused by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from heliostat.exceptions import ConfigurationError
+from heliostat.modeling.distributors._boosting._scaling import ScalingConfig
+from heliostat.modeling.distributors._boosting._spec import Spec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SET_ELSEWHERE = {
+    **dict.fromkeys(
+        ("num_threads", "num_thread", "nthread", "nthreads", "n_jobs"),
+        "LightGBMScalingConfig(num_cpu_per_worker=...)",
+    ),
+    **dict.fromkeys(
+        ("num_machines", "num_machine", "machines", "workers", "nodes"),
+        "LightGBMScalingConfig(num_workers=...)",
+    ),
+    **dict.fromkeys(
+        ("num_iterations", "num_iteration", "n_iter", "num_tree", "num_trees", "num_round", "num_rounds"),
+        "n_estimators",
+    ),
+    **dict.fromkeys(("nrounds", "num_boost_round", "max_iter"), "n_estimators"),
+    **dict.fromkeys(("local_listen_port", "local_port", "port"), "no setting: a free port is found"),
+    **dict.fromkeys(("machine_list_filename", "machine_list_file", "machine_list", "mlist"), "num_workers"),
+    **dict.fromkeys(
+        ("categorical_feature", "cat_feature", "categorical_column", "cat_column", "categorical_features"),
+        "fit(categorical_cols=...)",
+    ),
+    "callbacks": "LightGBMEstimator(callbacks=[...])",
+    "eval_set": "fit(eval_set=...)",
+    "valid_sets": "fit(eval_set=...)",
+    "init_model": "fit(init_model=...)",
+    "init_score": "fit(init_score=...)",
+    "sample_weight": "fit(sample_weight=...)",
+    "group": "fit(group=...)",
+    "verbose_eval": "fit(verbose_eval=...)",
+}
+_CLASSES = ("binary", "multiclass", "softmax", "multiclassova", "multiclass_ova", "ova", "ovr")
+_GPU_TYPES = ("gpu", "cuda")
+
+
+class LightGBMScalingConfig(ScalingConfig):
+    """How much of the runtime a LightGBM training takes.
+
+    Parameters
+    ----------
+    num_workers:
+        Processes that train together. ``-1``: one per node, or per GPU where GPUs are used.
+    num_cpu_per_worker:
+        CPUs, and so threads, of each. ``-1``: as many as there are for each.
+    use_gpu:
+        One GPU for each worker. ``None``: if ``params`` says ``device="gpu"`` or ``"cuda"``.
+    """
+
+
+def plan_training(n_estimators: int | None, objective: Any, params: Mapping[str, Any] | None) -> Spec:
+    """Merge the arguments of the estimator; keys of ``params`` go before the arguments.
+
+    Raises
+    ------
+    ConfigurationError
+        A parameter is set elsewhere, is not offered, or has no usable value.
+    """
+    merged: dict[str, Any] = {"objective": objective, **(params or {})}
+    rounds = merged.pop("n_estimators", n_estimators)
+    for name in merged:
+        if name in SET_ELSEWHERE:
+            message = f"params[{name!r}] is not taken."
+            raise ConfigurationError(message, f"Use {SET_ELSEWHERE[name]}.")
+    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
+        message = f"n_estimators={rounds!r} is not a number of rounds."
+        raise ConfigurationError(message, "Pass 1 or more.")
+    aliases = ("objective_type", "app", "application", "loss")
+    given = next((merged.pop(name) for name in aliases if name in merged), None)
+    chosen = merged["objective"] = given or merged["objective"]
+    if not isinstance(chosen, str) and (not callable(chosen) or isinstance(chosen, type)):
+        message = f"objective={chosen!r} is not an objective."
+        raise ConfigurationError(message, 'Pass a name that LightGBM knows, such as "binary", or a function.')
+    learner = merged.get("tree_learner", "data")
+    if learner not in ("data", "data_parallel", "voting", "voting_parallel", "serial"):
+        message = f"tree_learner={learner!r} is not offered by LightGBMEstimator."
+        raise ConfigurationError(message, 'Workers hold different rows: use "data" or "voting".')
+    options: dict[str, Any] = {
+        name: merged.pop(name) for name in ("feval", "custom_metric") if name in merged
+    }
+    options["stopping"] = early_stopping(merged)
+    if "custom_metric" in options:
+        options["feval"] = options.pop("custom_metric")
+    classifier = isinstance(chosen, str) and chosen in _CLASSES
+    return Spec(rounds, merged, chosen, classifier, options)
+
+
+def early_stopping(params: dict[str, Any]) -> dict[str, Any] | None:
+    """Take early stopping out of ``params``; returns the arguments of its callback, if it is asked for.
+
+    Raises
+    ------
+    ConfigurationError
+        The number of rounds is not one.
+    """
+    names = ("early_stopping_round", "early_stopping_rounds", "early_stopping", "n_iter_no_change")
+    found = [params.pop(name) for name in names if name in params]
+    first = params.pop("first_metric_only", False)
+    delta = params.pop("early_stopping_min_delta", 0.0)
+    rounds = found[0] if found else 0
+    if isinstance(rounds, bool) or not isinstance(rounds, int):
+        message = f"early_stopping_round={rounds!r} is not a number of rounds."
+        raise ConfigurationError(message, "Pass 1 or more, or 0 for none.")
+    if rounds <= 0:
+        return None
+    return {"stopping_rounds": rounds, "first_metric_only": first, "min_delta": delta}
+
+
+def gpu_type(params: Mapping[str, Any]) -> str | None:
+    """Kind of GPU that parameters ask for; ``None`` for none."""
+    found = next((params[name] for name in ("device_type", "device") if name in params), "cpu")
+    return str(found) if found in _GPU_TYPES else None
+
+
+def check_known(params: Mapping[str, Any], aliases: Mapping[str, list[str]]) -> None:
+    """Refuse what LightGBM does not know, which it would only mention in its log.
+
+    Raises
+    ------
+    ConfigurationError
+        A parameter is unknown.
+    """
+    known = {*aliases, *(alias for names in aliases.values() for alias in names)}
+    unknown = [name for name in params if name not in known]
+    if unknown:
+        message = f"LightGBM does not know these parameters: {', '.join(map(repr, unknown))}."
+        raise ConfigurationError(message, "Leave them out.")
