@@ -82,6 +82,8 @@ def _nested_type(kind: pa.DataType) -> pa.DataType:
         return nested
     if pa.types.is_dictionary(kind):
         return kind.value_type
+    if pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind):
+        return pa.decimal128(kind.precision, kind.scale)
     return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
 
 

@@ -86,8 +86,9 @@ class ParquetSource(Source):
         first = self.files[0].location.url
         size = BATCH_ROWS if limit is None else max(min(limit, BATCH_ROWS), 1)
         for entry in self.files:
-            with opened(entry, buffer_size=_STREAM_BUFFER) as file, reading(f"The file {entry.location}"):
-                refuse_drift(schema, plain(file.schema_arrow), entry.location.url, first)
+            url = entry.location.url
+            with opened(entry, buffer_size=_STREAM_BUFFER) as file, reading(f"The file {url}", file=url):
+                refuse_drift(schema, plain(file.schema_arrow), url, first)
                 yield from file.iter_batches(size, columns=list(columns))
 
 
