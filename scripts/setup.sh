@@ -112,6 +112,13 @@ install_package() {
   ln -s "$PWD/kernel/spec" "$data/kernels/heliostat"
 }
 
+# snowflake-ml-python wants an older pandas, so it has an environment of its own, with what its reader imports.
+make_snowflake_venv() {
+  rm -rf .venv-snowflake
+  "$venv/bin/python" -m venv --without-pip .venv-snowflake
+  "$venv/bin/python" -m pip --python .venv-snowflake/bin/python install --quiet --no-deps --requirement environments/snowflake.txt
+}
+
 # An old Node is not replaced from here: better said before anything is installed.
 if command -v node >/dev/null && ! node_is_usable; then
   fail "Node 20 or newer with npm is needed; found: $(node --version). Install one from nodejs.org or your distribution's backports."
@@ -150,4 +157,12 @@ larger=test
 if ! stamped "$venv/.stamp-$larger" "$installed" && ! stamped "$venv/.stamp-$stage" "$installed"; then
   step "Python packages ($stage)" install_package
   echo "$installed" >"$venv/.stamp-$stage"
+fi
+
+if [[ $stage == test ]]; then
+  theirs=$(fingerprint environments/snowflake.txt -- "$("$venv/bin/python" --version)")
+  if ! stamped .venv-snowflake/.stamp "$theirs"; then
+    step "snowflake-ml-python" make_snowflake_venv
+    echo "$theirs" >.venv-snowflake/.stamp
+  fi
 fi

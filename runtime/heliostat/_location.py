@@ -95,7 +95,8 @@ class Location:
 
     def read_bytes(self) -> bytes:
         """Read the whole file. Raises DataError when it cannot be read."""
-        with told(self, "read"), self.filesystem.open_input_stream(self.path) as file:
+        # Arrow would unpack a file whose name ends with ".gz" or the like.
+        with told(self, "read"), self.filesystem.open_input_stream(self.path, compression=None) as file:
             content: bytes = file.read()
             return content
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.support.owner import Owner, wait_for
 from tests.support.postgres import PostgresServer
+from tests.support.s3 import S3Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,3 +48,11 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """One S3 server with a bucket for all tests that need one; they use prefixes of their own."""
+    server = S3Server()
+    yield server
+    server.stop()

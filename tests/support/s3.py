@@ -1,0 +1,76 @@
+"""A real S3-compatible server for a test run, whose traffic can be counted."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class S3Server:
+    """moto's server in a thread, with one bucket."""
+
+    bucket = "heliostat-test"
+
+    def __init__(self) -> None:
+        import pyarrow.fs as pa_fs
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+        from werkzeug.serving import make_server
+
+        self._sent = 0
+        app = DomainDispatcherApplication(create_backend_app)
+        self._server = make_server("127.0.0.1", 0, self._counting(app), threaded=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        self.environment = {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+        }
+        maker = pa_fs.S3FileSystem(
+            endpoint_override=self.endpoint,
+            region="us-east-1",
+            access_key="key",
+            secret_key="secret",
+            allow_bucket_creation=True,
+        )
+        maker.create_dir(self.bucket)
+
+    def _counting(self, app: Any) -> Any:
+        def application(environ: Any, start_response: Any) -> Iterator[bytes]:
+            for chunk in app(environ, start_response):
+                self._sent += len(chunk)
+                yield chunk
+
+        return application
+
+    def bytes_sent(self) -> int:
+        """How many bytes of bodies were sent so far."""
+        return self._sent
+
+    @contextlib.contextmanager
+    def asking_for_credentials(self) -> Iterator[None]:
+        """Check keys and signatures for the length of a block, as S3 does and moto does when told."""
+        self._count_without_check(b"0")
+        try:
+            yield
+        finally:
+            self._count_without_check(b"inf")
+
+    def _count_without_check(self, count: bytes) -> None:
+        plain = {"Content-Type": "text/plain"}
+        request = urllib.request.Request(f"{self.endpoint}/moto-api/reset-auth", data=count, headers=plain)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.status == 200
+
+    def stop(self) -> None:
+        """End the server."""
+        self._server.shutdown()
+        self._thread.join(10)
+        self._server.server_close()
