@@ -8,6 +8,27 @@ __all__ = ["MAGICS"]
 
 MAGICS: tuple[Registration, ...] = (
     Registration(
+        "distribute",
+        "heliostat_magics.distribute:DistributeMagic",
+        "Run the cell on many processes of the runtime.",
+        kinds=("cell",),
+    ),
+    Registration(
+        "pull",
+        "heliostat_magics.transfer:PullMagic",
+        "Bring variables of the ranks to the notebook.",
+    ),
+    Registration(
+        "push",
+        "heliostat_magics.transfer:PushMagic",
+        "Send variables of the notebook to the ranks.",
+    ),
+    Registration(
+        "ranks",
+        "heliostat_magics.ranks:RanksMagic",
+        "Show and steer the processes behind %%distribute.",
+    ),
+    Registration(
         "resize",
         "heliostat_magics.resize:ResizeMagic",
         "Bring the runtime behind this notebook to another size.",

@@ -16,12 +16,15 @@ from heliostat._ranks._conduct import Options, conduct
 from heliostat._ranks._current import current, start, stop
 from heliostat._ranks._decide import Limits
 from heliostat._ranks._group import RankGroup
+from heliostat._ranks._handle import Handle
 from heliostat._ranks._plan import Wish
 from heliostat._ranks._run import Run
 from heliostat._ranks._screen import Screen
 from heliostat._ranks._targets import parse_targets, spell
+from heliostat._ranks._torch import join
 
 __all__ = [
+    "Handle",
     "Limits",
     "Options",
     "RankGroup",
@@ -30,6 +33,7 @@ __all__ = [
     "Wish",
     "conduct",
     "current",
+    "join",
     "parse_targets",
     "spell",
     "start",

@@ -25,7 +25,7 @@ from heliostat._ranks._watch import describe
 from heliostat.exceptions import HeliostatError, RankError, TaskCancelledError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from heliostat._ranks._group import RankGroup
@@ -190,8 +190,14 @@ class _Conductor:
         self.screen.write("stderr", f"{text}.\n")
 
 
-def conduct(group: RankGroup, run: Run, options: Options = Options(), screen: Screen | None = None) -> Output:
-    """See a cell through and return what it showed.
+def conduct(
+    group: RankGroup,
+    run: Run,
+    options: Options = Options(),
+    screen: Screen | None = None,
+    started: Callable[[Output], None] | None = None,
+) -> Output:
+    """See a cell through and return what it showed; ``started`` gets that before there is any.
 
     On the main thread an interrupt (Ctrl-C, the stop button) stops the ranks, and the second
     one ends at once those that are left.
@@ -209,6 +215,8 @@ def conduct(group: RankGroup, run: Run, options: Options = Options(), screen: Sc
     """
     with progress.task("distribute", _name(run.code), total=len(run.ranks), unit="ranks") as task:
         conductor = _Conductor(group, run, options, screen or Screen(), task)
+        if started is not None:
+            started(conductor.output)
         task.on_cancel(lambda: run.events.put(Woken("cancelled")))
         with _interrupts_as_events(run):
             conductor.loop()

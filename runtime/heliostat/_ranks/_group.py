@@ -12,18 +12,21 @@ import sys
 import threading
 import time
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from heliostat._ranks._facts import RESULT_OF, Place, RankFacts
 from heliostat._ranks._plan import GroupPlan, NodeRoom, Wish, plan
 from heliostat._ranks._rank import Rank, RankState, places
 from heliostat._ranks._run import Run
+from heliostat._ranks._scope import HELPER
 from heliostat._ranks._switchboard import Switchboard
 from heliostat._ranks._targets import spell
 from heliostat.exceptions import ConfigurationError, RankError, RuntimeLostError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 __all__ = ["RankGroup"]
 
@@ -49,6 +52,7 @@ class RankGroup:
         self._answered = threading.Condition()
         self._reservation: Any = None
         self._closed = False
+        self._files: list[Path] = []
         self._looked = 0.0
         self._board = Switchboard(self._take, self._process_ended, self._look_around)
 
@@ -223,6 +227,80 @@ class RankGroup:
         references = [ray.put(value) for value in variables.values()]
         self._exchange_with(chosen, "receive", list(variables), copy, *references)
 
+    def scatter(self, name: str, values: Sequence[Any]) -> None:
+        """Bind a variable to another value on each rank."""
+        import ray
+
+        self.wait_ready()
+        calls = [(number, "receive", ([name], False, ray.put(value))) for number, value in enumerate(values)]
+        with self._exchange:
+            self._fetch(calls)
+
+    def resize(self, size: int) -> None:
+        """Add ranks, or end the last ones. The others keep their variables, and learn the new size.
+
+        Raises
+        ------
+        ConfigurationError
+            The group reserved what it has, which cannot be changed while it lives.
+        """
+        if self._reservation is not None:
+            message = "Ranks that reserve GPUs, CPUs or memory cannot be resized while they live."
+            raise ConfigurationError(message, f"Start them anew: %ranks restart -n {size}.")
+        wish = replace(self.wish, ranks=size)
+        chosen = plan(_rooms(), wish)
+        self.wait_ready()
+        with self._lock:
+            gone, self.ranks = self.ranks[size:], self.ranks[:size]
+            kept = list(self.ranks)
+            self.plan, self.wish = replace(chosen, nodes=()), wish
+            self.ranks += [self._start_rank(number, number) for number in range(len(kept), size)]
+        for rank in gone:
+            rank.kill()
+            self._board.disconnect(rank.key)
+            rank.forget()
+        self.wait_ready()
+        given = places([rank.prepared for rank in self.ranks if rank.prepared is not None])
+        with self._exchange:
+            self._fetch([(rank.number, "settle", (given[rank.number],)) for rank in kept])
+        for rank in self.ranks:
+            rank.grouped = False
+
+    def connection_file(self, number: int) -> Path:
+        """Write how to connect to a rank to a private file; it goes when the group does."""
+        import json
+
+        from heliostat._paths import manifest_directory, write_private
+
+        self.wait_ready()
+        prepared = self.ranks[number].prepared
+        assert prepared is not None, "it listens"
+        path = manifest_directory() / f"rank-{os.getpid()}-{number}.json"
+        path = path.parent.parent / path.name
+        write_private(path, json.dumps(prepared.connection).encode())
+        self._files.append(path)
+        return path
+
+    def doing(self, number: int) -> str:
+        """First line of the cell that a rank runs; empty if it runs none."""
+        running = self.ranks[number].running
+        run, _ = self._requests.get(running[0], (None, 0)) if running else (None, 0)
+        lines = [] if run is None else [line.strip() for line in run.code.splitlines() if line.strip()]
+        return lines[0][:60] if lines else ""
+
+    def sizes(self, names: Sequence[str], ranks: Sequence[int]) -> int:
+        """Bytes of variables on ranks, in all. Raises RankError for one that is not there."""
+        run = self.run("", ranks, quiet=True, expressions={"size": f"{HELPER}.size_of({list(names)!r})"})
+        run.finished.wait()
+        total = 0
+        for number, outcome in run.outcomes.items():
+            answer = (outcome.expressions or {}).get("size", {"status": "error", "evalue": "it died"})
+            if answer["status"] != "ok":
+                message = f"{spell([number]).capitalize()}: {answer['evalue']}."
+                raise RankError(message, "Nothing was pulled.", ranks=[number])
+            total += int(answer["data"]["text/plain"])
+        return total
+
     def pull(self, name: str, ranks: Sequence[int] | None = None) -> list[Any]:
         """Return the values of a variable, in the order of ranks. Arrays are read-only."""
         self.wait_ready()
@@ -257,6 +335,8 @@ class RankGroup:
         self._board.close()
         for rank in self.ranks:
             rank.forget()
+        for path in self._files:
+            path.unlink(missing_ok=True)
         if self._reservation is not None:
             from ray.util.placement_group import remove_placement_group
 

@@ -134,6 +134,15 @@ class RankScope:
                 raise NameError(message)
         return total
 
+    def map_work(self, body: str, name: str) -> None:
+        """Run a body over the pieces that were sent here, and keep what it returns."""
+        from heliostat._ranks._map import DONE, WORK, compile_body
+
+        function = compile_body(self._shell, body, name)
+        pieces = self.namespace.pop(WORK)
+        self.namespace[DONE] = [(index, function(piece, key)) for index, key, piece in pieces]
+        self._shell.user_ns_hidden[DONE] = None
+
     def _remember(self, result: Any) -> None:
         if result is not None and result.info is not None and not result.info.silent:
             self.last = result.result
