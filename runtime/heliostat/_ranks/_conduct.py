@@ -19,7 +19,7 @@ from heliostat import _progress as progress
 from heliostat._ranks._decide import Limits, Moment, Step, decide
 from heliostat._ranks._output import Output
 from heliostat._ranks._run import Ended, Outcome, Run, Said, Woken
-from heliostat._ranks._screen import Screen
+from heliostat._ranks._screen import Screen, cell_header, pinned
 from heliostat._ranks._targets import label, spell
 from heliostat._ranks._watch import describe
 from heliostat.exceptions import HeliostatError, RankError, TaskCancelledError
@@ -34,6 +34,7 @@ __all__ = ["Options", "conduct"]
 
 _TICK_SECONDS = 0.1
 """How often held output is looked at."""
+_NEWS_SECONDS = 1.5
 _CONNECTION_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket closed")
 
 
@@ -53,6 +54,7 @@ class _Conductor:
     ) -> None:
         self.group, self.run, self.options, self.screen, self.task = group, run, options, screen, task
         self.output = Output(run.ranks, screen, lambda: _output_file(run), options.group_by)
+        self._header = cell_header()
         self.reason = ""
         """Why the ranks were told to stop; empty while nobody told them."""
         self._stopped_at: float | None = None
@@ -138,9 +140,11 @@ class _Conductor:
 
     def conclude(self) -> None:
         """Raise what the cell raises, after saying what was lost."""
+        self.run.late = self._show_late
         lost = sorted({*self._killed, *self._dead()})
-        why = {number: self.group.ranks[number].why_dead() for number in self._dead()}
-        runtime_lost = self.group.lost() if lost else None
+        runtime_lost = self._runtime_lost() if self._dead() else None
+        dead = self._dead() if runtime_lost is None else []
+        why = {number: self.group.ranks[number].why_dead() for number in dead}
         if runtime_lost is None and lost:
             for number in lost:
                 self.group.respawn(number)
@@ -161,6 +165,22 @@ class _Conductor:
             )
         if self.reason:
             raise _interrupt()
+
+    def _runtime_lost(self) -> HeliostatError | None:
+        """Whether the ranks died with their runtime; where all did, the news may take a moment."""
+        patience = _NEWS_SECONDS if len(self._dead()) == len(self.run.ranks) else 0.0
+        deadline = time.monotonic() + patience
+        while (found := self.group.lost()) is None and time.monotonic() < deadline:
+            time.sleep(_TICK_SECONDS / 2)
+        return found
+
+    def _show_late(self, said: Said) -> None:
+        """Show output of a thread under its own cell, though that has ended."""
+        if said.kind == "stream":
+            head = "" if len(self.run.ranks) == 1 else label([said.rank])
+            lines = said.content["text"].splitlines(keepends=True)
+            with pinned(self._header):
+                self.screen.write(said.content["name"], "".join(head + line for line in lines))
 
     def _dead(self) -> list[int]:
         return [number for number in self.run.ranks if self.run.outcomes[number].how is Ended.DIED]

@@ -6,11 +6,15 @@ answered by a thread of their own, so they work while a cell runs, unless it hol
 
 from __future__ import annotations
 
+import array
 import asyncio
+import fcntl
 import os
 import signal
 import sys
+import termios
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +37,7 @@ __all__ = ["RankApplication", "RankKernel", "new_application"]
 
 _UNLIMITED = 0
 _FLUSH_SECONDS = 0.05
+_DRAIN_SECONDS = 0.2
 
 
 class RankKernel(IPythonKernel):
@@ -110,6 +115,7 @@ class RankKernel(IPythonKernel):
             reply = _interrupted()
         finally:
             self._running = None
+        _drain(sys.stdout, sys.stderr)
         if self.get_parent("shell").get("metadata", {}).get("keep"):
             self.scope.results[request] = self.scope.last
         self.scope.last = None
@@ -181,6 +187,20 @@ class RankKernel(IPythonKernel):
             "answer = input(); %push answer"
         )
         raise StdinNotImplementedError(message)
+
+
+def _drain(*streams: Any) -> None:
+    """Let what native code and child processes wrote reach the stream while its cell still lasts."""
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    for stream in streams:
+        pipe = getattr(stream, "_fid", None)
+        while pipe is not None and time.monotonic() < deadline:
+            waiting = array.array("i", [0])
+            fcntl.ioctl(pipe, termios.FIONREAD, waiting)
+            if not waiting[0]:
+                break
+            # The thread that reads the pipe needs the GIL for it.
+            time.sleep(0.002)
 
 
 def _interrupted() -> dict[str, Any]:

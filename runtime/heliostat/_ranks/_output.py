@@ -24,6 +24,8 @@ __all__ = ["Output"]
 MOST_BYTES = 4_000_000
 """Of one cell on the screen; the rest goes to a file."""
 BURST_BYTES = 1_500_000
+PIECE = 500_000
+"""Of one message."""
 BYTES_A_SECOND = 800_000
 LIVE_SECONDS = 0.5
 """How long a line without an end is held back before it is shown as it grows."""
@@ -96,13 +98,10 @@ class Output:
         elif all_of_it:
             for ranks, item in self._grouped():
                 self._put(ranks, [item])
-        if all_of_it and self._file is not None:
+        if all_of_it and self._file is not None and self.path is not None:
             self._file.close()
-            size = self.path.stat().st_size if self.path else 0
-            self._write(
-                "stderr",
-                f"The output is longer than a notebook bears: {size:,} more bytes are in {self.path}\n",
-            )
+            size = self.path.stat().st_size
+            self._screen.write("stderr", f"The rest of the output is in {self.path} ({size:,} bytes)\n")
 
     @property
     def holding(self) -> bool:
@@ -192,16 +191,16 @@ class Output:
             self._screen.show(item.content, update=item.kind == "update")
 
     def _write(self, stream: str, text: str) -> None:
-        if self._over(len(text)):
-            self._to_file(text)
-            return
-        if self._live:
+        if self._live and self._file is None:
             text = "\r" + " " * len(self._live) + "\r" + text
             self._live = ""
-        for start in range(0, len(text), BURST_BYTES // 2):
-            piece = text[start : start + BURST_BYTES // 2]
-            self._pace(len(piece))
-            self._screen.write(stream, piece)
+        for start in range(0, len(text), PIECE):
+            piece = text[start : start + PIECE]
+            if self._over(len(piece)):
+                self._to_file(piece)
+            else:
+                self._pace(len(piece))
+                self._screen.write(stream, piece)
 
     def _over(self, size: int) -> bool:
         return self._file is not None or self._shown_bytes + size > MOST_BYTES

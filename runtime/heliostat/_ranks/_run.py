@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["Ended", "Outcome", "Run", "Said", "Woken"]
 
@@ -70,6 +70,8 @@ class Run:
         """Whether its ranks were told to stop; errors after that are no news."""
         self.events: queue.SimpleQueue[Said | Woken | int] = queue.SimpleQueue()
         """What happened; a number is a rank that is done."""
+        self.late: Callable[[Said], None] | None = None
+        """Shows what threads of a rank print after the cell has ended; set when it has."""
         self._replies: dict[int, Outcome] = {}
         self._idle: set[int] = set()
 
@@ -92,7 +94,11 @@ class Run:
             if content["execution_state"] == "idle":
                 self._idle.add(rank)
         elif kind not in ("execute_input", "error"):
-            self.events.put(Said(rank, kind, content))
+            late = self.late
+            if late is None:
+                self.events.put(Said(rank, kind, content))
+            else:
+                late(Said(rank, kind, content))
             return
         if rank in self._replies and rank in self._idle:
             self._end(rank, self._replies[rank])
