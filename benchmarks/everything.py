@@ -15,7 +15,16 @@ from pathlib import Path
 import msgspec
 from _measure import Report, progress, render
 
-PROGRAMS = ("kernel_start", "runtime_start", "boot_latency", "resize", "idle_cost", "panel", "stop")
+PROGRAMS = (
+    "kernel_start",
+    "runtime_start",
+    "boot_latency",
+    "resize",
+    "idle_cost",
+    "panel",
+    "stop",
+    "train_torch",
+)
 
 
 def run_one(name: str, runs: int, directory: Path) -> Report:

@@ -16,6 +16,7 @@ from heliostat._stages import open_location
 from heliostat.exceptions import ConfigurationError, TaskCancelledError, TrainingError
 from heliostat.modeling._workers import pool
 from heliostat.modeling.distributors.pytorch import PyTorchDistributor, PyTorchScalingConfig, get_context
+from heliostat.modeling.distributors.pytorch._datasets import Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -330,3 +331,116 @@ def test_what_cannot_travel_is_told_before_anything_starts() -> None:
         PyTorchDistributor(lock.locked).run()
     with pytest.raises(ConfigurationError, match="not a function"):
         PyTorchDistributor(None)  # type: ignore[arg-type]
+
+
+def test_rows_reach_the_ranks(tmp_path: Path) -> None:
+    """Rows of a query, a frame and a file are all there on each rank; Ray Train's shards are disjoint."""
+    import duckdb
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from heliostat.data import DataConnector
+
+    table = pa.table({"x": list(range(10))})
+    pq.write_table(table, tmp_path / "rows.parquet")
+
+    def train() -> None:
+        import ray.train
+        import torch.distributed as dist
+
+        datasets = get_context().get_dataset_map() or {}
+        sums = {name: sum(rows.to_arrow()["x"].to_pylist()) for name, rows in datasets.items()}
+        rows = ray.train.get_dataset_shard("frame")
+        mine = [int(value) for batch in rows.iter_torch_batches(batch_size=4) for value in batch["x"]]
+        shards: list[list[int]] = [[], []]
+        dist.all_gather_object(shards, mine)
+        get_context().get_metrics_reporter().log_metrics({**sums, "shards": shards})
+
+    found = (
+        PyTorchDistributor(train, TWO)
+        .run(
+            dataset_map={
+                "query": DataConnector.from_dataframe(duckdb.sql("SELECT * FROM range(10) t(x)")),
+                "frame": DataConnector.from_dataframe(table),
+                "file": Written((str(tmp_path / "rows.parquet"),)).connector(),
+            }
+        )
+        .get_metrics()
+    )
+    assert found == {"query": 45, "frame": 45, "file": 45, "shards": [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]}
+
+
+_CELL = """
+import torch, helper
+SCALE = 3
+class Net(torch.nn.Linear):
+    pass
+def double(x):
+    return 2 * x
+def train():
+    from heliostat.modeling.distributors.pytorch import get_context
+    path = get_context().get_model_dir() + "/net.pt"
+    torch.save(Net(2, 1), path)
+    kept = type(torch.load(path, weights_only=False)).__name__
+    get_context().get_metrics_reporter().log_metrics({"value": double(SCALE) + helper.VALUE, "kept": kept})
+"""
+
+
+def test_what_a_notebook_has_travels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables, functions and classes of cells, and modules beside the notebook as they now are."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = []
+    for value in (1, 20):
+        (tmp_path / "helper.py").write_text(f"VALUE = {value}\n\n{'#' * value}\n")
+        sys.modules.pop("helper", None)
+        cell: dict[str, Any] = {"__name__": "__main__"}
+        exec(compile(_CELL, "<ipython-input-1>", "exec"), cell)  # what a cell is
+        metrics = PyTorchDistributor(cell["train"], PyTorchScalingConfig()).run().get_metrics()
+        found.append((metrics["value"], metrics["kept"]))
+    sys.modules.pop("helper", None)
+    assert found == [(7, "Net"), (26, "Net")]
+
+
+def test_the_number_of_ranks_follows_the_runtime(runtime: Runtime, tmp_path: Path) -> None:
+    """A resize down and up changes the world size at the next checkpoint, and no epoch is lost."""
+
+    def train() -> None:
+        from pathlib import Path
+
+        context = get_context()
+        scratch = Path((context.get_hyper_params() or {})["scratch"])
+        found = context.get_checkpoint()
+        epoch = 0 if found is None else int((found / "epoch.txt").read_text()) + 1
+        mine = scratch / f"rank-{context.get_rank()}"
+        mine.mkdir(exist_ok=True)
+        while not (scratch / "stop").exists() or context.get_world_size() == 1:
+            (mine / "epoch.txt").write_text(str(epoch))
+            saved = mine if context.get_rank() == 0 else None
+            context.report({"epoch": epoch, "size": context.get_world_size()}, checkpoint=saved)
+            epoch += 1
+            time.sleep(0.05)
+
+    def sizes() -> float:
+        found = [task for task in _progress.tasks() if not task.snapshot.state.finished]
+        return found[-1].snapshot.metrics.get("size", 0) if found else 0
+
+    def resize() -> None:
+        until(lambda: sizes() == 2, 30, "two ranks train")
+        runtime.resize(cpus=1, rollback_after_seconds=30)
+        until(lambda: sizes() == 1, 30, "one rank trains")
+        runtime.resize(cpus=2)
+        until(lambda: sizes() == 2, 30, "two ranks train again")
+        (tmp_path / "stop").touch()
+
+    resizer = threading.Thread(target=resize)
+    resizer.start()
+    config = PyTorchScalingConfig(min_workers=1, max_workers=2)
+    result = PyTorchDistributor(train, config).run(
+        hyper_params={"scratch": str(tmp_path)}, artifact_stage_location=str(tmp_path / "artifacts")
+    )
+    resizer.join()
+    assert result.world_sizes == [2, 1, 2]
+    assert result.restarts == 0
+    epochs = [metrics["epoch"] for metrics in result.get_metrics_history()]
+    assert epochs == list(range(len(epochs)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from heliostat._stages import open_location
 from heliostat.exceptions import ConfigurationError, DataError
 from heliostat.modeling.distributors.pytorch._committed import Committed, as_directory
+from heliostat.modeling.distributors.pytorch._datasets import load_datasets
 from heliostat.modeling.distributors.pytorch._job import Metrics
 from heliostat.modeling.distributors.pytorch._process_group import default_backend
 
@@ -60,13 +61,11 @@ class RankState:
     def dataset_map(self) -> dict[str, DataConnector] | None:
         """The connectors, unpickled once."""
         if self._datasets is None and self.job.datasets is not None:
-            from ray import cloudpickle
-
-            self._datasets = cloudpickle.loads(self.job.datasets)
+            self._datasets = load_datasets(self.job.datasets)
         return self._datasets
 
     def dataset_shard(self, name: str | None) -> Any:
-        """Return this rank's part of the dataset called ``name``; ``None`` when there are no datasets."""
+        """Return this rank's rows of the dataset called ``name``; ``None`` when there are no datasets."""
         datasets = self.dataset_map()
         if datasets is None:
             return None
@@ -76,7 +75,12 @@ class RankState:
             message = f"There is no dataset {name!r} in the dataset_map."
             raise ConfigurationError(message, f"It has: {', '.join(datasets) or 'none'}.")
         shard: Any = datasets[name]
-        return shard.get_shard() if hasattr(shard, "get_shard") else shard
+        if hasattr(shard, "get_shard"):
+            return shard.get_shard().to_arrow()
+        rows = shard.to_arrow()
+        rank, size = self.position.rank, self.position.size
+        start, stop = (rows.num_rows * edge // size for edge in (rank, rank + 1))
+        return rows.slice(start, stop - start)
 
     def log_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Send metrics to the driver."""

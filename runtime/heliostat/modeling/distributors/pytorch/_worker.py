@@ -24,6 +24,7 @@ from heliostat.modeling.distributors.pytorch._frames import frames_of, is_lost_p
 from heliostat.modeling.distributors.pytorch._job import End, Outcome, Pulse
 from heliostat.modeling.distributors.pytorch._logs import RankLog
 from heliostat.modeling.distributors.pytorch._rank_state import RankState, ResizeRequestedError
+from heliostat.modeling.distributors.pytorch._rows import RankRows
 from heliostat.modeling.distributors.pytorch.context import Context, set_context
 
 if TYPE_CHECKING:
@@ -219,8 +220,8 @@ class _Answers:
         return None if latest is None else (latest.filesystem, latest.path)
 
     def shard(self, name: str | None) -> Any:
-        shard = self._state.dataset_shard(name)
-        return None if shard is None else shard.to_ray_dataset().iterator()
+        rows = self._state.dataset_shard(name)
+        return None if rows is None else RankRows(rows)
 
     def barrier(self) -> None:
         self._worker.gather(None)

@@ -16,7 +16,7 @@ from heliostat.exceptions import ConfigurationError, MissingDependencyError
 from heliostat.modeling.distributors.pytorch._controller import Controller, Training
 from heliostat.modeling.distributors.pytorch._datasets import Datasets
 from heliostat.modeling.distributors.pytorch._display import Display
-from heliostat.modeling.distributors.pytorch._runtime import connect
+from heliostat.modeling.distributors.pytorch._runtime import connect, is_local
 from heliostat.modeling.distributors.pytorch.scaling_config import PyTorchScalingConfig
 
 if TYPE_CHECKING:
@@ -96,25 +96,26 @@ class PyTorchDistributor:
         request_id = uuid.uuid4().hex[:12]
         artifacts = open_location(artifact_stage_location or DEFAULT_ARTIFACTS)
         function = _pickled(self._function)
-        datasets = Datasets(dataset_map)
         connect()
         display = Display(data_directory() / "runs" / "pytorch" / request_id)
-        training = Training(
-            request_id=request_id,
-            function=function,
-            hyper_params=None if hyper_params is None else dict(hyper_params),
-            datasets=datasets.pickled,
-            artifacts=artifacts,
-            legacy=os.environ.get(_LEGACY_VARIABLE, "").lower() in ("1", "true", "yes"),
-            directory=str(Path.cwd()),
-            paths=_paths(),
-            hang_timeout_s=(self._scaling or PyTorchScalingConfig()).hang_timeout_s,
-        )
         name = f"PyTorchDistributor({getattr(self._function, '__name__', 'train_func')})"
-        with _progress.task("pytorch", name, unit="steps") as task:
+        with (
+            Datasets(dataset_map, local=is_local()) as datasets,
+            _progress.task("pytorch", name, unit="steps") as task,
+        ):
+            training = Training(
+                request_id=request_id,
+                function=function,
+                hyper_params=None if hyper_params is None else dict(hyper_params),
+                datasets=datasets.pickled,
+                artifacts=artifacts,
+                legacy=os.environ.get(_LEGACY_VARIABLE, "").lower() in ("1", "true", "yes"),
+                directory=str(Path.cwd()),
+                paths=_paths(),
+                hang_timeout_s=(self._scaling or PyTorchScalingConfig()).hang_timeout_s,
+            )
             task.update(log_path=str(display.directory))
-            controller = Controller(training, self._scaling, task, display)
-            record = controller.run()
+            record = Controller(training, self._scaling, task, display).run()
         return PyTorchDistributorResult(request_id, artifacts, record, display)
 
 
