@@ -1,0 +1,214 @@
+"""From arguments to recipes: what is checked before anything is read."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from heliostat._extras import require
+from heliostat.data._loading._cache import cache_directory
+from heliostat.data._loading._columns import is_number, is_plain
+from heliostat.data._loading._decode import usable_polars
+from heliostat.data._loading._forms import Columns, Dense, Form, Unit
+from heliostat.data._loading._plan import Shuffle, coalesced
+from heliostat.data._loading._reader import Recipe
+from heliostat.exceptions import ConfigurationError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from os import PathLike
+
+    import pyarrow as pa
+
+    from heliostat.data._shards import RowSlice
+
+UNIT_ROWS = 65_536
+"""Row groups with fewer rows are joined to units of as many."""
+
+DEFAULT_WINDOW = 2
+"""Units of a shuffle window."""
+
+
+def make_recipe(
+    slices: Sequence[RowSlice],
+    schema: pa.Schema,
+    *,
+    batch_size: int | None,
+    shuffle: bool | str = False,
+    drop_last: bool = True,
+    columns: Sequence[str] | None = None,
+    feature_cols: Sequence[str] | None = None,
+    label_col: str | None = None,
+    dtype: str = "float32",
+    window: int = DEFAULT_WINDOW,
+    cache: bool | str | PathLike[str] = False,
+    threads: int | None = None,
+    owner: Any = None,
+) -> Recipe:
+    """Check the arguments and say what to read.
+
+    Parameters
+    ----------
+    slices:
+        The rows, in order.
+    schema:
+        Their columns.
+    batch_size:
+        Rows of a batch; ``None`` for single rows.
+    shuffle:
+        ``False``, ``"window"`` (the same as ``True``) or ``"global"``.
+    drop_last:
+        Leave an incomplete last batch out.
+    columns:
+        Columns of batches by name; default is all.
+    feature_cols, label_col:
+        Columns of the dense form, which is chosen by ``feature_cols``.
+    dtype:
+        Type of the dense matrix.
+    window:
+        Units that are permuted together with ``"window"``, and a bucket's size with ``"global"``.
+    cache:
+        Keep decoded rows on the local disk: ``True``, or the directory.
+    threads:
+        Decode in so many threads; default is by the CPUs.
+    owner:
+        Is kept alive as long as the recipe.
+
+    Raises
+    ------
+    ConfigurationError
+        An argument cannot be used.
+    DataError
+        A column is missing, or is no number and part of a dense matrix; or there are no rows.
+    """
+    for name, value in (("batch_size", batch_size), ("window", window), ("threads", threads)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            message = f"{name}={value!r} is not a number above zero."
+            raise ConfigurationError(message, f"Pass a positive {name}.")
+    rows = [part.stop - part.start for part in slices]
+    if not sum(rows):
+        message = "There are no rows to make batches of."
+        raise DataError(message, "Check the source, or the filter before it.")
+    form = _form(schema, columns, feature_cols, label_col, dtype)
+    usable_polars()  # imported now, not by the first batch
+    return Recipe(
+        units=_units(slices, rows),
+        form=form,
+        batch_size=batch_size,
+        drop_last=drop_last and batch_size is not None,
+        shuffle=_shuffle(shuffle),
+        window=window,
+        name=uuid.uuid4().hex,
+        cache=_cache(cache),
+        threads=threads,
+        owner=owner,
+    )
+
+
+def torch_dataset(recipe: Recipe, *, expand_dims: bool = True, seed: int | None = None) -> Any:
+    """Return a torch ``IterableDataset``. Raises MissingDependencyError without torch."""
+    require("torch", "torch", "to_torch_dataset()")
+    from heliostat.data._loading._torch import TorchBatches
+
+    return TorchBatches(recipe, expand_dims=expand_dims, seed=seed)
+
+
+def tensorflow_dataset(recipe: Recipe, schema: pa.Schema, *, seed: int | None = None) -> Any:
+    """Return a ``tf.data.Dataset``. Raises MissingDependencyError without TensorFlow."""
+    require("tensorflow", "tensorflow", "to_tf_dataset()")
+    from heliostat.data._loading._tensorflow import dataset_of
+
+    return dataset_of(recipe, schema, seed)
+
+
+def _units(slices: Sequence[RowSlice], rows: Sequence[int]) -> tuple[Unit, ...]:
+    return tuple(
+        Unit(tuple(slices[index] for index in run), sum(rows[index] for index in run))
+        for run in coalesced(rows, UNIT_ROWS)
+    )
+
+
+def _shuffle(wish: bool | str) -> Shuffle:
+    if wish is False or wish == "none":
+        return "none"
+    if wish is True or wish == "window":
+        return "window"
+    if wish == "global":
+        return "global"
+    message = f"shuffle={wish!r} is not known."
+    raise ConfigurationError(message, 'Pass False, True, "window" or "global".')
+
+
+def _cache(wish: bool | str | PathLike[str]) -> str | None:
+    if wish is False:
+        return None
+    return str(cache_directory(None if wish is True else wish))
+
+
+def _form(
+    schema: pa.Schema,
+    columns: Sequence[str] | None,
+    features: Sequence[str] | None,
+    label: str | None,
+    dtype: str,
+) -> Form:
+    if features is None and label is None:
+        names = tuple(schema.names if columns is None else columns)
+        _require(schema, names)
+        return Columns(names, sum(_width(schema.field(name).type) for name in names))
+    if columns is not None:
+        message = "columns and feature_cols were both passed."
+        raise ConfigurationError(message, "Pass feature_cols and label_col for one matrix, or columns.")
+    chosen = tuple(name for name in schema.names if name != label) if features is None else tuple(features)
+    if not chosen:
+        message = "feature_cols names no column."
+        raise ConfigurationError(message, "Name one or more.")
+    names = chosen if label is None else (*chosen, label)
+    _require(schema, names)
+    for name in names:
+        if not is_number(schema.field(name).type):
+            message = f"Column {name!r} is of type {schema.field(name).type}: not a number."
+            raise DataError(message, "Leave it out of feature_cols, or encode it before.", column=name)
+    plain = all(is_plain(schema.field(name).type) for name in names)
+    return Dense(chosen, label, _dtype(dtype), None if label is None else _label_dtype(schema, label), plain)
+
+
+def _require(schema: pa.Schema, names: Sequence[str]) -> None:
+    for name in names:
+        if name not in schema.names:
+            message = f"There is no column {name!r}."
+            action = f"The columns are: {', '.join(schema.names)}."
+            raise DataError(message, action, column=name)
+    if twice := [name for name in names if list(names).count(name) > 1]:
+        message = f"Column {twice[0]!r} is named twice."
+        raise ConfigurationError(message, "Name each column once.")
+
+
+def _dtype(name: str) -> str:
+    try:
+        kind = np.dtype(name)
+    except TypeError:
+        kind = np.dtype(object)
+    if kind.kind != "f":
+        message = f"dtype={name!r} is not a floating type."
+        raise ConfigurationError(message, 'Pass "float32", "float64" or "float16".')
+    return kind.name
+
+
+def _label_dtype(schema: pa.Schema, label: str) -> str:
+    from pyarrow import types
+
+    kind = schema.field(label).type
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return np.dtype(kind.to_pandas_dtype()).name if is_plain(kind) else "float64"
+
+
+def _width(kind: pa.DataType) -> int:
+    """Bytes of a value, about."""
+    try:
+        return max(int(kind.bit_width) // 8, 1)
+    except ValueError:
+        return 64
