@@ -24,7 +24,7 @@ def tensor_type(kind: pa.DataType) -> pa.DataType | None:
     if not shape or any(side is None for side in shape):
         return None
     if type(kind).__name__ in _RAY:
-        return pa.fixed_shape_tensor(kind.scalar_type, tuple(shape))
+        return pa.fixed_shape_tensor(kind.storage_type.value_type, tuple(shape))
     if type(kind).__module__.startswith("datasets."):
         return pa.fixed_shape_tensor(pa.type_for_alias(kind.value_type), tuple(shape))
     return None
