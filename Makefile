@@ -4,7 +4,7 @@ SHELL := /bin/bash
 bin := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab build test check format types lock bench bench-panel
+.PHONY: help demo lab build test check format types lock bench bench-panel bench-train
 
 help:  ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -61,3 +61,8 @@ bench:  ## measure start, boot, resize, idle cost, panel and stop, some against 
 bench-panel:  ## measure what the panel shows how soon, and what it costs
 	@scripts/setup.sh test
 	@$(bin)/python benchmarks/panel.py
+
+bench-train:  ## measure training against pandas, dask, Ray Train; table, JSON and picture in .build
+	@scripts/setup.sh bench
+	@mkdir -p .build
+	@$(bin)/python benchmarks/train_boosting.py --json .build/train_boosting.json --picture .build/train_boosting.svg

@@ -113,20 +113,37 @@ def _text(values: Sequence[float], unit: str) -> str:
     return f"{found.median:.3g} {unit} ({found.low:.3g}-{found.high:.3g}, n={found.count})"
 
 
-def main(title: str, description: str, runs: int, measure: Callable[[int], Report]) -> None:
-    """Read the command line, measure, print. ``measure`` is given the number of runs."""
+def main(
+    title: str,
+    description: str,
+    runs: int,
+    measure: Callable[[int], Report],
+    quick: Callable[[int], Report] | None = None,
+) -> None:
+    """Read the command line, measure, print. ``measure`` is given the number of runs.
+
+    ``quick`` measures less, for ``--quick``: whether all works, not how fast it is.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--runs", type=int, default=runs, metavar="N", help="default: %(default)s")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there as well")
+    parser.add_argument("--picture", type=Path, metavar="PATH", help="draw the ratios there (.svg, .png)")
+    if quick is not None:
+        parser.add_argument("--quick", action="store_true", help="small data: whether it works")
     options = parser.parse_args()
     if options.runs < 1:
         parser.error("--runs must be at least 1")
+    chosen = quick if quick is not None and options.quick else measure
     before = os.getloadavg()[0]
-    found = measure(options.runs)
+    found = chosen(options.runs)
     report = Report(title, found.figures, (before, os.getloadavg()[0]), found.notes)
     print(render([report]))
     if options.json is not None:
         options.json.write_bytes(msgspec.json.encode(report))
+    if options.picture is not None:
+        from _picture import draw
+
+        draw(report, options.picture)
 
 
 def progress(text: str) -> None:

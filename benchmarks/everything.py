@@ -24,6 +24,7 @@ PROGRAMS = (
     "panel",
     "stop",
     "train_torch",
+    "train_boosting",
 )
 
 
