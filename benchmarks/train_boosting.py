@@ -1,11 +1,14 @@
 """From Parquet to a trained model with XGBoost and LightGBM, against the ways people have.
 
 The table has 28 columns of float32 and a label of two classes. The peers at the same number of
-threads in all: ``pandas.read_parquet`` and the library's own ``train``; dask with two workers;
-with ``--trainers`` also Ray Train. Each runs in a process of its own; the clock starts when imports
+threads in all: ``pandas.read_parquet`` and the library's own ``train``; dask and Ray Train with
+two workers. Each runs in a process of its own; the clock starts when imports
 are done and the runtime is up, for all of them. Memory is the highest PSS of the processes that
 read and train, sampled ten times a second; Ray's own processes and the driver's idle workers are
 left out, the driver is not.
+
+``HELIOSTAT_BENCH_ROWS`` is the size of the table, ``HELIOSTAT_BENCH_LIBRARIES`` and
+``HELIOSTAT_BENCH_PEERS`` (``dask,trainer``) choose what is measured.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from _processes import Child, own_home, pss_megabytes
 from heliostat._supervisor.processes import Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
 _ROWS, _QUICK_ROWS = 2_500_000, 100_000
 _COLUMNS, _ROUNDS = 28, 50
@@ -69,7 +72,8 @@ if __name__ == "__main__":
     client.wait_for_workers(2)
     wait_for_order()
     began = time.monotonic()
-    frame = dask.dataframe.read_parquet("table.parquet", split_row_groups=True)
+    # Kept in the workers' memory: else label and inputs come in different partitions.
+    frame = dask.dataframe.read_parquet("table.parquet", split_row_groups=True).persist()
     label, inputs = frame["label"], frame.drop(columns="label")
     told, sys.stdout = sys.stdout, sys.stderr  # it prints
     {train}
@@ -231,23 +235,24 @@ def ours(library: str, workers: int) -> str:
     )
 
 
-def contenders(library: str, *, trainers: bool) -> dict[str, str]:
+def contenders(library: str, peers: Sequence[str]) -> dict[str, str]:
     """Programs by what they are."""
     found = {
         "pandas": _PANDAS.format(library=library, train=_TRAIN[library]),
         "one": ours(library, 1),
         "two": ours(library, 2),
-        "dask": _DASK.format(module=library, train=_DASK_TRAIN[library]),
     }
-    if trainers:
+    if "dask" in peers:
+        found["dask"] = _DASK.format(module=library, train=_DASK_TRAIN[library])
+    if "trainer" in peers:
         trainer = {"xgboost": "XGBoostTrainer", "lightgbm": "LightGBMTrainer"}[library]
         found["trainer"] = _TRAINER.format(module=library, trainer=trainer, train=_TRAINER_TRAIN[library])
     return found
 
 
-def of_library(library: str, rows: int, runs: int, home: Path, *, trainers: bool) -> list[Figure]:
+def of_library(library: str, rows: int, runs: int, home: Path, *, peers: Sequence[str]) -> list[Figure]:
     """Measure all contenders in turn."""
-    programs = contenders(library, trainers=trainers)
+    programs = contenders(library, peers)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in programs}
     for run in range(runs):
         for name, program in programs.items():
@@ -269,7 +274,259 @@ def of_library(library: str, rows: int, runs: int, home: Path, *, trainers: bool
             f"{library}, 1 worker, against pandas, {table}", "s", seconds("one"), goals[0], seconds("pandas")
         ),
         Figure(f"{library}, 2 workers, against pandas", "s", seconds("two"), goals[1], seconds("pandas")),
-        Figure(f"{library}, 2 workers, against dask", "s", seconds("two"), 0.333, seconds("dask")),
+        Figure(
+            f"{library}, 1 worker, peak memory against pandas",
+            "MB",
+            memory("one"),
+            0.45 if library == "xgboost" else None,
+            memory("pandas"),
+        ),
+    ]
+    for peer, name in (("dask", "dask"), ("trainer", "Ray Train")):
+        if peer in peers:
+            what = f"{library}, 2 workers, against {name}"
+            figures.append(Figure(what, "s", seconds("two"), 0.333, seconds(peer)))
+    return figures
+
+
+def measure(
+    runs: int, *, rows: int, peers: Sequence[str], libraries: Sequence[str] = ("xgboost", "lightgbm")
+) -> Report:
+    """Measure both libraries, the overhead of a small fit, and the time that a killed worker costs."""
+    with own_home() as home:
+        write_table(rows, home)
+        figures = []
+        for library in libraries:
+            figures += of_library(library, rows, runs, home, peers=peers)
+        tiny = []
+        for run in range(runs):
+            with Child(_TINY, home) as child:
+                tiny.append(child.hear())
+            progress(f"small fits, run {run + 1}: {tiny[-1]}")
+    figures += [
+        Figure("1,000 rows, 10 rounds: first fit", "s", tuple(each["first"] for each in tiny), 1.5),
+        Figure("1,000 rows, 10 rounds: second fit", "s", tuple(each["second"] for each in tiny), 0.3),
+        Figure("a worker killed: to the next new round", "s", tuple(each["lost"] for each in tiny), 5.0),
+    ]
+    return Report("", tuple(figures))
+
+
+def chosen(runs: int) -> Report:
+    """Measure what the environment chooses; see the top."""
+    rows = int(os.environ.get("HELIOSTAT_BENCH_ROWS", _ROWS))
+    peers = os.environ.get("HELIOSTAT_BENCH_PEERS", "dask,trainer").split(",")
+    libraries = os.environ.get("HELIOSTAT_BENCH_LIBRARIES", "xgboost,lightgbm").split(",")
+    return measure(runs, rows=rows, peers=peers, libraries=libraries)
+
+
+if __name__ == "__main__":
+    cluster = dask.distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    client = dask.distributed.Client(cluster)
+    client.wait_for_workers(2)
+    wait_for_order()
+    began = time.monotonic()
+    # Kept in the workers' memory: else label and inputs come in different partitions.
+    frame = dask.dataframe.read_parquet("table.parquet", split_row_groups=True).persist()
+    label, inputs = frame["label"], frame.drop(columns="label")
+    told, sys.stdout = sys.stdout, sys.stderr  # it prints
+    {train}
+    sys.stdout = told
+    say(seconds=time.monotonic() - began)
+    sys.stdin.readline()
+"""
+_DASK_TRAIN = {
+    "xgboost": f"""import xgboost.dask
+    xgboost.dask.train(client, {_XGB}, xgboost.dask.DaskQuantileDMatrix(client, inputs, label),
+                       num_boost_round={_ROUNDS})""",
+    "lightgbm": f"""lightgbm.DaskLGBMClassifier(client=client, n_estimators={_ROUNDS}, num_leaves=63,
+        verbosity=-1).fit(inputs.to_dask_array(lengths=True), label.to_dask_array(lengths=True))""",
+}
+_TRAINER = """
+import os, ray
+ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR")
+import ray.data, ray.train
+from ray.train import RunConfig, ScalingConfig
+from ray.train.{module} import {trainer} as Trainer
+def loop():
+    import {module}
+    frame = ray.train.get_dataset_shard("train").materialize().to_pandas()
+    frame = frame.astype({{name: "float32" for name in frame.columns}})
+    label = frame.pop("label")
+    {train}
+data = ray.data.read_parquet("table.parquet")
+trainer = Trainer(
+    loop, datasets={{"train": data}},
+    scaling_config=ScalingConfig(num_workers=2, resources_per_worker={{"CPU": 1}}),
+    run_config=RunConfig(storage_path=os.path.abspath("results")),
+)
+wait_for_order()
+told, sys.stdout = sys.stdout, sys.stderr  # it prints
+began = time.monotonic()
+trainer.fit()
+sys.stdout = told
+say(seconds=time.monotonic() - began)
+sys.stdin.readline()
+"""
+_TRAINER_TRAIN = {
+    "xgboost": f"xgboost.train({{**{_XGB}, 'nthread': 1}}, xgboost.DMatrix(frame, label), {_ROUNDS})",
+    "lightgbm": f"""params = {{**{_LGB}, "num_threads": 1, "tree_learner": "data", "pre_partition": True}}
+    params.update(ray.train.lightgbm.get_network_params())
+    lightgbm.train(params, lightgbm.Dataset(frame, label), {_ROUNDS})""",
+}
+_TINY = """
+import heliostat
+heliostat.init(cpus=2).wait()
+import os, signal, threading
+import numpy as np, xgboost
+from heliostat import _progress
+from heliostat.modeling.distributors.xgboost import XGBEstimator, XGBScalingConfig
+generator = np.random.default_rng(0)
+x = generator.normal(size=(1000, 10)).astype("float32")
+y = (x[:, 0] > 0).astype(int)
+def fit(rounds=10, **more):
+    began = time.monotonic()
+    estimator = XGBEstimator(rounds, "binary:logistic", **more)
+    estimator.fit(x, y)
+    return time.monotonic() - began, estimator
+first = fit()[0]
+second = fit()[0]
+class Slow(xgboost.callback.TrainingCallback):
+    def after_iteration(self, model, epoch, evals_log):
+        time.sleep(0.01)
+        return False
+def kill():
+    known = {task.snapshot.task_id for task in _progress.tasks()}
+    while True:
+        for task in _progress.tasks():
+            now = task.snapshot
+            if now.task_id not in known and now.done >= 40 and now.workers:
+                os.kill(now.workers[-1].pid, signal.SIGKILL)
+                return
+        time.sleep(0.01)
+fit(2, scaling_config=XGBScalingConfig(num_workers=2))
+threading.Thread(target=kill).start()
+_, estimator = fit(100, callbacks=[Slow()], scaling_config=XGBScalingConfig(num_workers=2))
+say(first=first, second=second, lost=estimator.report.restarts[0].seconds)
+"""
+
+
+def write_table(rows: int, home: Path) -> None:
+    """Write the table: a product of two features and a few sums decide on the label."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    generator = np.random.default_rng(0)
+    with pq.ParquetWriter(
+        home / "table.parquet",
+        pa.schema([*((f"c{i}", pa.float32()) for i in range(_COLUMNS)), ("label", pa.int8())]),
+        compression="zstd",
+    ) as writer:
+        for start in range(0, rows, 125_000):
+            count = min(125_000, rows - start)
+            x = generator.normal(size=(_COLUMNS, count)).astype(np.float32)
+            score = x[0] * x[1] + x[2] + 0.5 * x[3] * x[4] + generator.normal(size=count)
+            columns = [*(pa.array(column) for column in x), pa.array((score > 0).astype(np.int8))]
+            writer.write_table(pa.Table.from_arrays(columns, schema=writer.schema), row_group_size=count)
+
+
+class _Peak(threading.Thread):
+    """Highest memory of a child and of those below it that read and train."""
+
+    def __init__(self, child: Child) -> None:
+        super().__init__(daemon=True)
+        self._child, self._stop_now, self.megabytes = child, threading.Event(), 0.0
+
+    def run(self) -> None:
+        own = Identity.of(self._child.process.pid)
+        while not self._stop_now.wait(0.1):
+            working = [process for process in self._child.below() if _works(process.pid)]
+            if own is not None:
+                self.megabytes = max(self.megabytes, pss_megabytes([own, *working]))
+
+    def stop(self) -> float:
+        """Return the peak."""
+        self._stop_now.set()
+        self.join()
+        return self.megabytes
+
+
+def _works(pid: int) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"WorkerProcess." in command or b"multiprocessing" in command
+
+
+def timed(program: str, home: Path) -> dict[str, Any]:
+    """Run a program once; returns what it told, and its peak of memory."""
+    with Child(program, home) as child:
+        child.order()
+        peak = _Peak(child)
+        peak.start()
+        facts = child.hear(900.0)
+        return {**facts, "megabytes": peak.stop()}
+
+
+def ours(library: str, workers: int) -> str:
+    """Program of ours."""
+    names = {
+        "xgboost": ("XGBEstimator", "XGBScalingConfig", _XGB),
+        "lightgbm": ("LightGBMEstimator", "LightGBMScalingConfig", _LGB),
+    }
+    estimator, config, params = names[library]
+    return _OURS.format(
+        module=library,
+        estimator=estimator,
+        config=config,
+        columns=_COLUMNS,
+        rounds=_ROUNDS,
+        objective=params["objective"],
+        params={name: value for name, value in params.items() if name != "objective"},
+        workers=workers,
+    )
+
+
+def contenders(library: str, peers: Sequence[str]) -> dict[str, str]:
+    """Programs by what they are."""
+    found = {
+        "pandas": _PANDAS.format(library=library, train=_TRAIN[library]),
+        "one": ours(library, 1),
+        "two": ours(library, 2),
+    }
+    if "dask" in peers:
+        found["dask"] = _DASK.format(module=library, train=_DASK_TRAIN[library])
+    if "trainer" in peers:
+        trainer = {"xgboost": "XGBoostTrainer", "lightgbm": "LightGBMTrainer"}[library]
+        found["trainer"] = _TRAINER.format(module=library, trainer=trainer, train=_TRAINER_TRAIN[library])
+    return found
+
+
+def of_library(library: str, rows: int, runs: int, home: Path, *, peers: Sequence[str]) -> list[Figure]:
+    """Measure all contenders in turn."""
+    programs = contenders(library, peers)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in programs}
+    for run in range(runs):
+        for name, program in programs.items():
+            facts = timed(program, home)
+            found[name].append(facts)
+            progress(
+                f"{library} run {run + 1} {name}: {facts['seconds']:.2f} s, {facts['megabytes']:.0f} MB "
+                f"{facts.get('phases', '')}"
+            )
+
+    def all_of(name: str, what: str) -> tuple[float, ...]:
+        return tuple(facts[what] for facts in found[name])
+
+    seconds, memory = partial(all_of, what="seconds"), partial(all_of, what="megabytes")
+    goals = {"xgboost": (0.95, 1.1), "lightgbm": (0.3, 0.35)}[library]
+    table = f"{rows:,} rows"
+    figures = [
+        Figure(
+            f"{library}, 1 worker, against pandas, {table}", "s", seconds("one"), goals[0], seconds("pandas")
+        ),
+        Figure(f"{library}, 2 workers, against pandas", "s", seconds("two"), goals[1], seconds("pandas")),
         Figure(
             f"{library}, 1 worker, peak memory against pandas",
             "MB",
@@ -285,13 +542,15 @@ def of_library(library: str, rows: int, runs: int, home: Path, *, trainers: bool
     return figures
 
 
-def measure(runs: int, *, rows: int = _ROWS, trainers: bool = True) -> Report:
+def measure(
+    runs: int, *, rows: int, peers: Sequence[str], libraries: Sequence[str] = ("xgboost", "lightgbm")
+) -> Report:
     """Measure both libraries, the overhead of a small fit, and the time that a killed worker costs."""
     with own_home() as home:
         write_table(rows, home)
         figures = []
-        for library in ("xgboost", "lightgbm"):
-            figures += of_library(library, rows, runs, home, trainers=trainers)
+        for library in libraries:
+            figures += of_library(library, rows, runs, home, peers=peers)
         tiny = []
         for run in range(runs):
             with Child(_TINY, home) as child:
@@ -312,5 +571,5 @@ def _environment_rows() -> Callable[[int], Report]:
 
 
 if __name__ == "__main__":
-    quick = partial(measure, rows=_QUICK_ROWS, trainers=False)
-    main("training of trees", __doc__ or "", 3, _environment_rows(), quick=quick)
+    quick = partial(measure, rows=_QUICK_ROWS, peers=("dask",))
+    main("training of trees", __doc__ or "", 3, chosen, quick=quick)
