@@ -66,3 +66,4 @@ bench-train:  ## measure training against pandas, dask, Ray Train; table, JSON a
 	@scripts/setup.sh bench
 	@mkdir -p .build
 	@$(bin)/python benchmarks/train_boosting.py --json .build/train_boosting.json --picture .build/train_boosting.svg
+	@$(bin)/python benchmarks/train_torch.py --json .build/train_torch.json --picture .build/train_torch.svg
