@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow.fs as pa_fs
 import pytest
@@ -20,6 +20,8 @@ from heliostat._file_cache._store import Store, TooLargeError, entry_key
 from heliostat.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.support.s3 import S3Server
 
 
@@ -44,6 +46,13 @@ def _get(filesystem: Any, path: str) -> bytes:
     with filesystem.open_input_stream(path) as file:
         content: bytes = file.read()
     return content
+
+
+def _fill(content: bytes) -> Callable[[IO[bytes]], None]:
+    def write(file: IO[bytes]) -> None:
+        file.write(content)
+
+    return write
 
 
 def _entries(settings: dict[str, Any]) -> list[Path]:
@@ -133,12 +142,12 @@ def test_what_was_not_used_for_longest_goes(
     monkeypatch.setattr(Store, "_limit", lambda *_: 1000.0)
     keys = [entry_key(str(index)) for index in range(5)]
     for at, key in enumerate(keys[:4]):
-        store.put(key, 240, lambda file: file.write(b"x" * 240) and None).close()
+        store.put(key, 240, _fill(b"x" * 240)).close()
         os.utime(store._path(key), (at, at))
     used = store.get(keys[0])
     assert used is not None
     used.close()
-    store.put(keys[4], 240, lambda file: file.write(b"x" * 240) and None).close()
+    store.put(keys[4], 240, _fill(b"x" * 240)).close()
     assert [key in {path.name for path in _entries(settings)} for key in keys] == [
         True,
         False,
@@ -169,7 +178,7 @@ def test_a_killed_writer_leaves_nothing_half(settings: dict[str, Any]) -> None:
     done: list[bytes] = []
 
     def write() -> None:
-        with store.put(key, 8, lambda file: file.write(b"complete") and None) as file:
+        with store.put(key, 8, _fill(b"complete")) as file:
             done.append(file.read())
 
     waiting = threading.Thread(target=write)

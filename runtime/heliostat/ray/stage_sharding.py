@@ -132,7 +132,6 @@ def _write_all(groups: list[list[Location]], targets: list[Location], include_pa
         if ray.is_initialized():
             write = ray.remote(write_shard)
             refs = [write.remote(*pair, include_paths) for pair in zip(groups, targets, strict=True)]
-            task.on_cancel(lambda: [ray.cancel(ref) for ref in refs] and None)
             left = list(refs)
             try:
                 while left:
