@@ -266,6 +266,9 @@ def test_the_sink_writes_all_rows_of_all_workers() -> None:
     from heliostat.ray.datasink import SnowflakeTableDatasink
 
     session = heliostat.get_active_session()
+    left = session.path.parent / "sinks" / "of-a-killed-process"
+    left.mkdir(parents=True)
+    (left / "lock").touch()
     with pytest.raises(DataError, match=r"no table 'raw.numbers'"):
         _dataset(10).write_datasink(SnowflakeTableDatasink(table_name="numbers", schema="raw"))
     sink = SnowflakeTableDatasink(table_name="db.raw.numbers", auto_create_table=True)
@@ -277,6 +280,7 @@ def test_the_sink_writes_all_rows_of_all_workers() -> None:
         SnowflakeTableDatasink(table_name="raw.numbers", database="db", schema="ignored", override=True)
     )
     assert session.table("raw.numbers").count("*").fetchall() == [(10,)]
+    assert not left.exists()
 
 
 def test_a_write_that_fails_changes_nothing() -> None:

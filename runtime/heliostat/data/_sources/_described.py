@@ -103,10 +103,11 @@ def _kind(sources: Sequence[DataSource]) -> type:
 
 
 def _known(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of files; those of the node's file cache are taken and decide nothing here."""
-    known = {"format", "schema", "partitioning"}
-    unknown = sorted(set(options) - known - {"use_file_cache", "file_cache_config"})
+    """Return the options, which must be those of files."""
+    known = {"format", "schema", "partitioning", "use_file_cache", "file_cache_config"}
+    unknown = sorted(set(options) - known)
     if unknown:
         message = f"{unknown[0]!r} is not an option for reading files."
-        raise ConfigurationError(message, "Options are format, schema and partitioning.")
-    return {name: value for name, value in options.items() if name in known}
+        action = "Options are format, schema, partitioning, use_file_cache and file_cache_config."
+        raise ConfigurationError(message, action)
+    return options

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from heliostat.data._sources._base import Source
 from heliostat.data._sources._parquet import ParquetSource
@@ -13,7 +13,7 @@ from heliostat.data._sources._scan import ScannedSource, partition_keys
 from heliostat.exceptions import ConfigurationError, DataError, UnsupportedSourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
@@ -53,11 +53,17 @@ class FileOptions:
         Columns and types to read. Files may then differ: what a file lacks is null.
     partitioning:
         ``"hive"``: directories ``name=value`` are columns. ``None``: they are if all files have them.
+    use_file_cache:
+        Keep what is read on a disk of the node, see ``docs/stages.md``.
+    file_cache_config:
+        Settings of that cache.
     """
 
     format: str | None = None
     schema: pa.Schema | None = None
     partitioning: str | None = None
+    use_file_cache: bool | None = None
+    file_cache_config: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.format is not None and self.format not in _NAMED:
@@ -106,6 +112,8 @@ class FilesSource(Source):
         """Files, how to read them, and the columns that the names of their directories are."""
         found = [pair for name in self._names for pair in _listed(name)]
         files = [file for file, _ in found]
+        if self._options.use_file_cache:
+            files = [_cached(file, self._options) for file in files]
         kinds = Counter(self._options.format or _format(file) for file in files)
         if len(kinds) > 1:
             shown = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
@@ -151,6 +159,13 @@ def _format(file: Entry) -> str:
 
 def _is_hidden(below: str) -> bool:
     return any(part.startswith(_HIDDEN) and "=" not in part for part in below.split("/") if part)
+
+
+def _cached(file: Entry, options: FileOptions) -> Entry:
+    from heliostat._file_cache import cached_filesystem
+
+    filesystem = cached_filesystem(file.location.filesystem, True, options.file_cache_config)
+    return replace(file, location=replace(file.location, filesystem=filesystem))
 
 
 def _joined(names: Sequence[str]) -> str:
