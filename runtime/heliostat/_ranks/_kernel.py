@@ -139,6 +139,8 @@ class RankKernel(IPythonKernel):
         if running:
             # Directed at the thread: only there it ends what waits in the operating system.
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            # One that waits in a collective sees the signal when its connections break.
+            self.scope.cut_links()
             # A cell that awaits is cancelled by a callback, for which the loop must wake up.
             self.io_loop.add_callback(lambda: None)
         self._answer(stream, ident, parent, {"running": running})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat._ranks import _tracebacks
 from heliostat._ranks._facts import RESULT_OF
+from heliostat._ranks._links import cut, sockets
 
 if TYPE_CHECKING:
     from heliostat._ranks._facts import Place
@@ -26,6 +27,9 @@ class RankScope:
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self._place: Place | None = None
+        self._links: dict[int, str] = {}
+        """Connections of the process group."""
+        self._store_port = 0
         self.last: Any = None
         """What the cell returned that just ended."""
         self.results: dict[str, Any] = {}
@@ -93,6 +97,7 @@ class RankScope:
         device = torch.device(_device())
         if device.type == "cuda":
             torch.cuda.set_device(device)
+        before, self._store_port = sockets(), port
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
             init_method=f"tcp://{host}:{port}",
@@ -100,10 +105,17 @@ class RankScope:
             world_size=self._place.world_size,
             timeout=dt.timedelta(seconds=timeout_seconds),
         )
+        self._links = {each: name for each, name in sockets().items() if before.get(each) != name}
         self._shell.user_ns.update(torch=torch, dist=dist, device=device)
+
+    def cut_links(self) -> None:
+        """Have every rank that waits in a collective with this one, and this one, wake up with an error."""
+        links, self._links = self._links, {}
+        cut(links, self._store_port)
 
     def drop_group(self) -> None:
         """Leave the process group. Whoever waits for this rank in a collective wakes up."""
+        self.cut_links()
         dist = sys.modules.get("torch.distributed")
         if dist is not None and self.grouped:
             with contextlib.suppress(Exception):
