@@ -4,7 +4,7 @@ SHELL := /bin/bash
 bin := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab build test check format types lock bench bench-panel bench-train
+.PHONY: help demo lab build test check format types lock bench bench-data bench-panel bench-train
 
 help:  ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -57,6 +57,11 @@ lock:  ## resolve the pinned environments anew
 bench:  ## measure start, boot, resize, idle cost, panel and stop, some against plain ipykernel and Ray
 	@scripts/setup.sh test
 	@$(bin)/python benchmarks/everything.py
+
+bench-data:  ## measure loading from Parquet, against pyarrow, Polars, Ray Data and others; table, JSON and picture in .build
+	@scripts/setup.sh bench
+	@mkdir -p .build
+	@$(bin)/python benchmarks/load_data.py --json .build/bench-data.json --picture .build/bench-data.png
 
 bench-panel:  ## measure what the panel shows how soon, and what it costs
 	@scripts/setup.sh test

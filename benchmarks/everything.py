@@ -23,6 +23,7 @@ PROGRAMS = (
     "idle_cost",
     "panel",
     "stop",
+    "load_data",
     "train_torch",
     "train_boosting",
 )
