@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PARTITION = "__heliostat_partition"
 _POSITION = "__heliostat_position"
-_MEMORY = "512MiB"
+_MEMORY = "256MiB"
 _BATCH_ROWS = 65_536
 
 
