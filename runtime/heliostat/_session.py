@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 import weakref
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from heliostat._lease import NAME, Mode
 from heliostat._leased_connection import Asker, open_leased
 from heliostat._paths import data_directory
-from heliostat.exceptions import ConfigurationError, DataError
+from heliostat.exceptions import ConfigurationError, DataError, WarehouseBusyError
 
 if TYPE_CHECKING:
     import duckdb
@@ -89,11 +90,27 @@ class Session:
         return self._connection is None or self._process != os.getpid()
 
     def close(self) -> None:
-        """Let go of the warehouse for good. Relations made here end with it."""
-        connection, self._connection = self._connection, None
-        if connection is not None and self._process == os.getpid():
+        """Let go of the warehouse for good. Relations made here end with it.
+
+        Raises
+        ------
+        WarehouseBusyError
+            A result of this session is still being read; the session stays open.
+        """
+        import duckdb
+
+        connection = self._connection
+        if connection is None or self._process != os.getpid():
+            self._connection = None
+            return
+        try:
             connection.close()
-            self._asker.close()
+        except duckdb.Error as error:
+            message = f"The session of {self.path} cannot be closed: {error}"
+            action = "Read its results to their end or drop them first."
+            raise WarehouseBusyError(message, action, path=str(self.path), pids=[]) from error
+        self._connection = None
+        self._asker.close()
 
     def table(self, name: str) -> duckdb.DuckDBPyRelation:
         """Return a table as a relation; nothing is read yet. Raises DataError when it is not there."""
@@ -261,7 +278,9 @@ os.register_at_fork(after_in_child=_keep_inherited)
 @atexit.register
 def _close_all() -> None:
     for session in list(_open_sessions):
-        session.close()
+        # The system lets go of what somebody still reads.
+        with contextlib.suppress(WarehouseBusyError):
+            session.close()
 
 
 def _quote(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from heliostat._session import Session
+from heliostat.data import DataConnector
 from heliostat.data.data_source import DatasetInfo
 from heliostat.dataset import (
     Dataset,
@@ -244,6 +246,35 @@ def test_partitions_have_directories_of_their_own(session: Session) -> None:
     assert pq.read_table(only).column("i").to_pylist() == [0, 6]
     assert version.list_files("no") == []
     assert sorted(row["i"] for row in rows_of(dataset, "v1")) == list(range(7))
+
+
+def test_a_version_is_read_in_the_session_and_as_files(session: Session) -> None:
+    """The relation has all columns or the features alone; the files open through fsspec."""
+    dataset = create_from_dataframe(
+        session,
+        "read",
+        "v1",
+        {"id": [1, 2], "x": [0.5, 1.5], "y": [0, 1]},
+        label_cols=["y"],
+        exclude_cols=["id"],
+    )
+    reader = dataset.read
+    assert reader.to_snowpark_dataframe().filter("y = 1").fetchall() == [(2, 1.5, 1)]
+    assert reader.to_snowpark_dataframe(only_feature_cols=True).columns == ["x"]
+    (path,) = reader.files()
+    with reader.filesystem().open(path) as file:
+        assert pq.read_table(file).num_rows == 2
+    assert reader.columns == ["id", "x", "y"]
+    assert reader.count() == 2
+    assert DataConnector.from_dataset(dataset).to_pandas()["x"].tolist() == [0.5, 1.5]
+    assert reader.to_pandas(limit=1).to_dict("list") == {"id": [1], "x": [0.5], "y": [0]}
+    (info,) = reader.data_sources
+    assert isinstance(info, DatasetInfo)
+    assert info.exclude_cols == ["y", "id"]
+    assert [field.name for field in pickle.loads(pickle.dumps(reader)).schema] == ["id", "x", "y"]
+    dataset.delete_version("v1")
+    with pytest.raises(DatasetNotExistError, match="no version 'v1'"):
+        dataset.read.to_pandas()
 
 
 def test_deleting_removes_the_files_and_nothing_else(session: Session) -> None:

@@ -43,7 +43,8 @@ class DatasetVersionSource(Source):
         return self._found().slices()
 
     def identity(self) -> tuple[str, ...]:
-        return (self._info.fully_qualified_name, self._info.version)
+        # Not the name: a version may be deleted, and another be made that is called the same.
+        return self._found().identity()
 
     def _found(self) -> ParquetSource:
         if self._files is None:
