@@ -23,6 +23,7 @@ from heliostat.dataset._order import reordered
 from heliostat.dataset._types import cast, field_ids, stored_schema, with_field_ids
 from heliostat.dataset._write import write_files
 from heliostat.exceptions import (
+    DataError,
     DatasetCannotDeleteError,
     DatasetError,
     DatasetExistError,
@@ -30,6 +31,8 @@ from heliostat.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pyarrow as pa
 
     from heliostat._stages import Location
@@ -169,7 +172,7 @@ class VersionWriter:
         import pyarrow as pa
 
         plain = stored_schema(reader.schema, {*description.label_cols, *description.exclude_cols})
-        stored = pa.RecordBatchReader.from_batches(plain, (cast(batch, plain) for batch in reader))
+        stored = pa.RecordBatchReader.from_batches(plain, (cast(batch, plain) for batch in _read(reader)))
         name = f"{'.'.join(self._identifier)} {self._version}"
         with (
             progress.task("dataset", name, unit="rows") as task,
@@ -316,6 +319,17 @@ def _step_back(table: Any, left: set[int]) -> list[Any]:
         update.SetSnapshotRefUpdate(ref_name="main", type="branch", snapshot_id=latest.snapshot_id),
         update.SetCurrentSchemaUpdate(schema_id=latest.schema_id),
     ]
+
+
+def _read(reader: pa.RecordBatchReader) -> Iterator[Any]:
+    """Read the rows; what goes wrong there is no fault of the catalog."""
+    import pyarrow as pa
+
+    try:
+        yield from reader
+    except (OSError, pa.ArrowException) as error:
+        message = f"The rows for the dataset cannot be read: {' '.join(str(error).split())}"
+        raise DataError(message) from error
 
 
 def _conform(batch: Any, schema: pa.Schema) -> Any:
