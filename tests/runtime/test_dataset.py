@@ -309,7 +309,7 @@ def test_a_source_that_fails_leaves_nothing(session: Session) -> None:
     bad = session.sql(
         "SELECT CASE WHEN range < 400000 THEN range ELSE error('stop') END AS a FROM range(500000)"
     )
-    with pytest.raises(DataError, match="rows for the dataset cannot be read: .*stop"):
+    with pytest.raises(DataError, match=r"rows for the dataset cannot be read: .*stop"):
         dataset.create_version("v2", bad)
     assert dataset.list_versions() == ["v1"]
     assert files_on_disk(dataset) == before
