@@ -59,8 +59,8 @@ class Registration:
 
     @property
     def sign(self) -> str:
-        """The name as it is written where it stands at its best: ``%%sql`` or ``%jobs``."""
-        return ("%%" if "cell" in self.kinds else "%") + self.name
+        """The name as its help writes it: ``%%sql`` or ``%jobs``."""
+        return ("%%" if self.kinds[0] == "cell" else "%") + self.name
 
 
 class Magic:

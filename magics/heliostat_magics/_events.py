@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from heliostat._handle import Runtime
     from heliostat.exceptions import HeliostatError
+    from heliostat_magics._cell_progress import CellProgress
 
 __all__ = ["CellEvents", "clear_start_error", "start_error"]
 
@@ -54,6 +55,7 @@ class CellEvents:
         self._shell = shell
         self._running: str | None = None
         self._told: HeliostatError | None = None
+        self._progress: CellProgress | None = None
 
     @classmethod
     def of(cls, shell: InteractiveShell) -> CellEvents | None:
@@ -74,9 +76,12 @@ class CellEvents:
         self._shell.events.unregister("pre_run_cell", self.before)
         self._shell.events.unregister("post_run_cell", self.after)
         delattr(self._shell, _MARK)
+        if self._progress is not None:
+            self._progress.stop()
 
     def before(self, info: ExecutionInfo) -> None:
         """Tell news of the runtime, then open the cell's account."""
+        self._show_progress()
         self._tell(start_error(self._shell))
         runtime = _current()
         if runtime is None:
@@ -95,6 +100,14 @@ class CellEvents:
         runtime = _current()
         if cell_id is not None and runtime is not None:
             runtime.cell_ended(cell_id)
+
+    def _show_progress(self) -> None:
+        """Begin to show long work with the first cell: loading the extension imports none of this."""
+        if self._progress is None:
+            from heliostat_magics._cell_progress import CellProgress
+
+            self._progress = CellProgress(self._shell)
+            self._progress.start()
 
     def _tell(self, error: HeliostatError | None) -> None:
         if error is not None and error is not self._told:

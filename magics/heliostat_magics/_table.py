@@ -7,6 +7,22 @@ from heliostat_magics._base import Registration
 __all__ = ["MAGICS"]
 
 MAGICS: tuple[Registration, ...] = (
+    Registration("cancel", "heliostat_magics.jobs:CancelMagic", "Stop a training, a query, a cell on ranks."),
+    Registration("connect", "heliostat_magics.connect:ConnectMagic", "Data, wherever it is, as a connector."),
+    Registration(
+        "connections", "heliostat_magics.connections:ConnectionsMagic", "Databases by name, and connectors."
+    ),
+    Registration(
+        "dataset",
+        "heliostat_magics.dataset:DatasetMagic",
+        "Versioned datasets: list, create, show, compare, delete.",
+        ("line", "cell"),
+    ),
+    Registration("jobs", "heliostat_magics.jobs:JobsMagic", "What long work runs, and what became of it."),
+    Registration("logs", "heliostat_magics.jobs:LogsMagic", "The last lines of the log of long work."),
+    Registration(
+        "resources", "heliostat_magics.resources:ResourcesMagic", "What is used now, and what each cell used."
+    ),
     Registration(
         "distribute",
         "heliostat_magics.distribute:DistributeMagic",

@@ -13,7 +13,7 @@ from IPython.core.error import UsageError
 
 from heliostat_magics._base import Magic
 from heliostat_magics._frames import columns_of, frames, is_frame
-from heliostat_magics._offers import connection_names, is_duckdb, known_connection
+from heliostat_magics._offers import connection_names, is_duckdb, known_connection, open_tables
 from heliostat_magics._parser import MagicParser, at_least
 from heliostat_magics._sql_text import bind, divide, fill_in
 
@@ -129,7 +129,7 @@ class SqlMagic(Magic):
         if dot:
             return [f"{table}.{name}" for name in columns_of(scope.namespace.get(table))]
         named = [value for name, value in scope.namespace.items() if name in body and is_frame(value)]
-        found = [*frames(scope), *_open_tables(), *(name for value in named for name in columns_of(value))]
+        found = [*frames(scope), *open_tables(), *(name for value in named for name in columns_of(value))]
         fragment = scope.fragment
         keywords = [word if fragment.isupper() else word.lower() for word in _KEYWORDS] if fragment else []
         return [*found, *keywords]
@@ -210,11 +210,3 @@ def _explained(database: Database, query: str, values: dict[str, Any], namespace
 
 def _is_params(name: str, value: Any) -> bool:
     return isinstance(value, dict) and not name.startswith("_")
-
-
-def _open_tables() -> list[str]:
-    """Tables of the session, if one is open: Tab opens no file."""
-    from heliostat import context
-
-    session = getattr(context, "_active", None)
-    return session.tables() if session is not None and not session.closed else []

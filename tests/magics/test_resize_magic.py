@@ -67,6 +67,18 @@ def test_refuses_by_name(kernel: StartedKernel, line: str, expected: str) -> Non
     assert kernel.run("ray.cluster_resources()['CPU']").text == "1.0"
 
 
+def test_resources_are_shown_by_whoever_uses_them(kernel: StartedKernel) -> None:
+    """The table of now, and one each by cell, process, and node, as text and as HTML."""
+    shown = kernel.run("%resources").data[-1]
+    assert "█" in shown["text/plain"] or "░" in shown["text/plain"]
+    assert "Measured at" in shown["text/plain"]
+    assert "<table>" in shown["text/html"]
+    assert "execution-" in kernel.run("%resources --by cell").text
+    assert "owner" in kernel.run("%resources --by rank").text
+    assert "(head)" in kernel.run("%resources --by node").text
+    assert "invalid choice: 'user'" in kernel.run("%resources --by user").stderr
+
+
 def test_help_and_completion(kernel: StartedKernel) -> None:
     """The help names every size and flag, and Tab offers what is not on the line yet."""
     text = kernel.run("%resize --help").stdout

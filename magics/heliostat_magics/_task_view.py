@@ -1,0 +1,161 @@
+"""A picture of one task: how far it is, its metrics now and so far, as text and as HTML. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, TypeAlias
+
+from heliostat_magics._format import duration, share, size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from heliostat._progress import TaskSnapshot
+
+__all__ = ["History", "TaskView"]
+
+_MOST_POINTS = 200
+_MOST_LINES = 4
+_WIDTH, _HEIGHT = 360, 100
+_COLOURS = ("#1976d2", "#f57c00", "#388e3c", "#8e24aa")
+_STATES = {"running": "#1976d2", "done": "#388e3c", "failed": "#d32f2f", "cancelled": "#888"}
+
+Points: TypeAlias = "Sequence[tuple[float, float]]"
+
+
+class History:
+    """The values of each metric so far; when there are many, every second one is forgotten."""
+
+    def __init__(self) -> None:
+        self._points: dict[str, list[tuple[float, float]]] = {}
+        self._last: dict[str, float] = {}
+
+    def add(self, task: TaskSnapshot) -> None:
+        """Take in a snapshot; a metric counts once for each amount that is done."""
+        for name, value in task.metrics.items():
+            if self._last.get(name) == task.done or value != value:  # noqa: PLR0124 - not a number
+                continue
+            self._last[name] = task.done
+            points = self._points.setdefault(name, [])
+            points.append((float(task.done), float(value)))
+            if len(points) > _MOST_POINTS:
+                del points[1:-1:2]
+
+    def points(self) -> dict[str, Points]:
+        """Points of each metric, as they are now."""
+        return {name: tuple(points) for name, points in self._points.items()}
+
+
+@dataclass(frozen=True, repr=False)
+class TaskView:
+    """A task at one moment."""
+
+    task: TaskSnapshot
+    history: Mapping[str, Points]
+    now: float
+
+    @property
+    def line(self) -> str:
+        """Everything in one line."""
+        task = self.task
+        parts = [f"{task.name}: {self._amount or task.state.value}"]
+        parts += [f"{name} {value:.4g}" for name, value in task.metrics.items()]
+        parts.append(duration((task.ended_at or self.now) - task.started_at))
+        rest = self._seconds_left
+        if rest is not None:
+            parts.append(f"about {duration(rest)} left")
+        if task.state.finished and self._amount:
+            parts.append(task.state.value)
+        return ", ".join(parts) + (f" ({task.message})" if task.message else "")
+
+    def __repr__(self) -> str:
+        return self.line
+
+    def _repr_html_(self) -> str:
+        task = self.task
+        soft = "color:var(--jp-ui-font-color2,inherit)"
+        colour = _STATES[task.state.value]
+        facts = [self._amount, duration((task.ended_at or self.now) - task.started_at)]
+        if self._seconds_left is not None:
+            facts.append(f"about {duration(self._seconds_left)} left")
+        facts += [_workers(task)]
+        said = " · ".join(escape(fact) for fact in facts if fact)
+        message = f'<div style="{soft}">{escape(task.message)}</div>' if task.message else ""
+        return (
+            '<div style="font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;'
+            'max-width:600px;margin:4px 0">'
+            f'<div><b>{escape(task.name)}</b> <span style="color:{colour}">{task.state.value}</span>'
+            f' <span style="{soft}">{said}</span></div>{self._bar(colour)}{message}{self._plot()}</div>'
+        )
+
+    @property
+    def _amount(self) -> str:
+        task = self.task
+        if task.total is not None:
+            return f"{task.done:g} of {task.total:g} {task.unit}".strip()
+        return f"{task.done:g} {task.unit}".strip() if task.done else ""
+
+    @property
+    def _seconds_left(self) -> float | None:
+        task = self.task
+        if task.state.finished or not task.total or not 0 < task.done < task.total:
+            return None
+        return (self.now - task.started_at) * (task.total - task.done) / task.done
+
+    def _bar(self, colour: str) -> str:
+        done = share(self.task.done, self.task.total)
+        if done is None:
+            return ""
+        filled = round(done * 100)
+        return (
+            f'<div role="img" aria-label="{filled} percent" style="height:6px;border-radius:3px;margin:4px 0;'
+            'overflow:hidden;background:var(--jp-border-color2,rgba(128,128,128,.3))">'
+            f'<div style="height:100%;width:{filled}%;background:{colour}"></div></div>'
+        )
+
+    def _plot(self) -> str:
+        drawn = [(name, points) for name, points in self.history.items() if len(points) > 1][:_MOST_LINES]
+        now = [
+            f'<span style="color:{_colour(drawn, name)}">■</span> {escape(name)} {value:.4g}'
+            for name, value in self.task.metrics.items()
+        ]
+        legend = f'<div style="margin-top:2px">{" &nbsp; ".join(now)}</div>' if now else ""
+        if not drawn:
+            return legend
+        lines = "".join(
+            f'<polyline fill="none" stroke="{_COLOURS[index]}" stroke-width="1.5" points="{_path(points)}"/>'
+            for index, (_, points) in enumerate(drawn)
+        )
+        names = escape(", ".join(name for name, _ in drawn))
+        frame = (
+            "border:1px solid var(--jp-border-color2,rgba(128,128,128,.35));border-radius:4px;margin-top:4px"
+        )
+        return (
+            f'<svg role="img" aria-label="{names} so far, each on its own scale" width="{_WIDTH}"'
+            f' height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" style="{frame}">{lines}</svg>{legend}'
+        )
+
+
+def _path(points: Points) -> str:
+    """Points on the picture; each metric has a scale of its own."""
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    left, width = min(xs), (max(xs) - min(xs)) or 1.0
+    low, height = min(ys), (max(ys) - min(ys)) or 1.0
+    return " ".join(
+        f"{4 + (x - left) / width * (_WIDTH - 8):.1f},{_HEIGHT - 4 - (y - low) / height * (_HEIGHT - 8):.1f}"
+        for x, y in points
+    )
+
+
+def _colour(drawn: Sequence[tuple[str, Points]], name: str) -> str:
+    names = [each for each, _ in drawn]
+    return _COLOURS[names.index(name)] if name in names else "transparent"
+
+
+def _workers(task: TaskSnapshot) -> str:
+    if not task.workers:
+        return ""
+    known = [worker.memory_bytes for worker in task.workers if worker.memory_bytes is not None]
+    memory = f", {size(sum(known))}" if known else ""
+    return f"{len(task.workers)} worker{'' if len(task.workers) == 1 else 's'}{memory}"

@@ -1,0 +1,83 @@
+"""Long work in its cell: nothing for short work, a bar and a plot for long, one display that changes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tests.kernel.support import Place, StartedKernel, new_manager
+
+from heliostat._progress import TaskSnapshot, TaskState
+from heliostat_magics._task_view import History, TaskView
+
+if TYPE_CHECKING:
+    from tests.magics.support import Cells
+
+WORK = """
+import time
+from heliostat import _progress
+with _progress.task("test", "a fit", total=8, unit="rounds") as task:
+    for done in range(1, 9):
+        time.sleep({pause})
+        task.update(done=done, metrics={{"rmse": 1 / done}})
+"""
+
+
+def snapshot(done: float, **changes: object) -> TaskSnapshot:
+    """A task that is at ``done`` of 50."""
+    given = {"total": 50, "metrics": {"rmse": 1 / done}, "done": done} | changes
+    return TaskSnapshot("t", "xgboost", "a <fit>", "rounds", TaskState.RUNNING, 100.0, 110.0, **given)  # type: ignore[arg-type]
+
+
+def test_a_picture_says_how_far_it_is_and_escapes_names() -> None:
+    """Text and HTML tell done, total, time left and metrics; the plot has every metric."""
+    history = History()
+    for done in range(1, 1001):
+        history.add(snapshot(done, metrics={"rmse": 1 / done, "bad": float("nan")}))
+    points = history.points()
+    assert list(points) == ["rmse"]
+    assert len(points["rmse"]) <= 200
+    assert (points["rmse"][0][0], points["rmse"][-1][0]) == (1, 1000)
+    view = TaskView(snapshot(25), points, 110.0)
+    assert view.line == "a <fit>: 25 of 50 rounds, rmse 0.04, 10.0 s, about 10.0 s left"
+    html = view._repr_html_()
+    assert "a &lt;fit&gt;" in html
+    assert 'aria-label="50 percent"' in html
+    assert "<polyline" in html
+    assert "<fit>" not in html
+
+
+def test_a_terminal_gets_lines(cells: Cells) -> None:
+    """Where there is no kernel, long work prints lines, and short work nothing."""
+    assert "a fit" not in cells.run(WORK.format(pause=0.001)).stdout
+    said = cells.run(WORK.format(pause=0.15)).stdout
+    assert "a fit: 7 of 8 rounds, rmse 0.1429" in said
+    assert said.splitlines()[-1].endswith("done")
+
+
+def test_a_kernel_gets_one_display_that_changes() -> None:
+    """In a kernel the picture is updated in place, and the button goes when the work has ended."""
+    place = Place()
+    kernel = StartedKernel(new_manager(place), place.environment(), place.path)
+    try:
+        messages = []
+        kernel.client.execute_interactive(
+            WORK.format(pause=0.25), timeout=60, output_hook=messages.append, allow_stdin=False
+        )
+        kinds = [message["msg_type"] for message in messages]
+        shown = [m["content"] for m in messages if m["msg_type"] == "display_data"]
+        pictures = [content for content in shown if "a fit" in content["data"]["text/plain"]]
+        assert len(pictures) == 1
+        assert "text/html" in pictures[0]["data"]
+        updates = [m["content"] for m in messages if m["msg_type"] == "update_display_data"]
+        assert 1 <= len(updates) <= 6
+        assert updates[-1]["transient"]["display_id"] == pictures[0]["transient"]["display_id"]
+        assert updates[-1]["data"]["text/plain"].endswith("done")
+        assert "<polyline" in updates[-1]["data"]["text/html"]
+        assert "comm_close" in kinds
+        begun = time.monotonic()
+        assert kernel.run("%jobs").text.count("a fit") == 1
+        assert time.monotonic() - begun < 10
+    finally:
+        kernel.end()
+        place.remove()
