@@ -20,7 +20,7 @@ __all__ = ["DatasetMagic"]
 
 _COMMANDS = {
     "list": "all datasets, or the versions of NAME (the default)",
-    "create": "store rows as VERSION of NAME: --from a variable, --query SQL, or the SQL in a %%dataset cell",
+    "create": "store rows as VERSION of NAME: --from, --query, or the SQL of a %%dataset cell",
     "show": "what NAME VERSION is, and its first rows",
     "compare": "schema and rows of NAME VERSION and OTHER",
     "delete": "remove VERSION of NAME, or all of NAME; needs --yes",

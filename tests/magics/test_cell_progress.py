@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.kernel.support import Place, StartedKernel, new_manager
 
@@ -60,7 +60,7 @@ def test_a_kernel_gets_one_display_that_changes() -> None:
     place = Place()
     kernel = StartedKernel(new_manager(place), place.environment(), place.path)
     try:
-        messages = []
+        messages: list[dict[str, Any]] = []
         kernel.client.execute_interactive(
             WORK.format(pause=0.25), timeout=60, output_hook=messages.append, allow_stdin=False
         )
