@@ -8,14 +8,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from heliostat import _progress
-from heliostat.exceptions import ConfigurationError, DataError, TaskCancelledError
+from heliostat.exceptions import ConfigurationError, TaskCancelledError
 from heliostat.modeling import _workers
-from heliostat.modeling.distributors._boosting import _columns, _predicting, _saving
+from heliostat.modeling.distributors._boosting import _predicting, _saving
 from heliostat.modeling.distributors._boosting._callbacks import write_back
 from heliostat.modeling.distributors._boosting._connection import connect
 from heliostat.modeling.distributors._boosting._driving import Driver
+from heliostat.modeling.distributors._boosting._preparing import (
+    Parts,
+    columns_by_set,
+    columns_of,
+    complete,
+    wanted,
+)
 from heliostat.modeling.distributors._boosting._report import Checkpoint, TrainingReport
-from heliostat.modeling.distributors._boosting._rows import at_groups, open_rows
+from heliostat.modeling.distributors._boosting._rows import open_rows
 from heliostat.modeling.distributors._boosting._scaling import ScalingConfig, nodes, plan_placement
 
 if TYPE_CHECKING:
@@ -23,7 +30,6 @@ if TYPE_CHECKING:
 
     from heliostat.modeling.distributors._boosting._columns import Columns
     from heliostat.modeling.distributors._boosting._inputs import Given
-    from heliostat.modeling.distributors._boosting._rows import Rows
     from heliostat.modeling.distributors._boosting._scaling import Placement
     from heliostat.modeling.distributors._boosting._spec import Spec
 
@@ -233,7 +239,7 @@ class BoostingEstimator:
     ) -> Any:
         """Train on workers and keep what comes out; returns the model."""
         spec = self._plan()
-        columns = replace(self._columns_of(train, categorical), wide=wide)
+        columns = replace(columns_of(train, categorical), wide=wide)
         directory = connect()
         placement = self._placement()
         location = self._checkpoints()
@@ -248,13 +254,13 @@ class BoostingEstimator:
                 with (
                     _workers.lease(layout, check=task.check) as group,
                     open_rows(
-                        {key: (each.connector, _wanted(each)) for key, each in inputs.items()}, directory
+                        {key: (each.connector, wanted(each)) for key, each in inputs.items()}, directory
                     ) as opened,
                 ):
                     rows = opened["train"].rows
-                    columns = self._complete(columns, train, opened["train"], spec)
+                    columns = complete(columns, train, opened["train"], spec)
                     started = time.monotonic() - begun
-                    parts = Parts(opened, inputs, "qid" in train.roles, self._replicates_evaluation)
+                    parts = Parts(opened, inputs, grouped="qid" in train.roles)
 
                     def jobs(count: int, checkpoint: Checkpoint | None) -> list[tuple[Any, ...]]:
                         given = parts.of(count)
@@ -262,7 +268,7 @@ class BoostingEstimator:
                             (
                                 self._job(
                                     spec=spec,
-                                    columns=_columns_by_set(columns, inputs),
+                                    columns=columns_by_set(columns, inputs),
                                     parts=part,
                                     placement=placement,
                                     verbose_eval=verbose_eval,
@@ -296,8 +302,6 @@ class BoostingEstimator:
             checkpoint=outcome.where,
         )
         return self._booster
-
-    _replicates_evaluation: ClassVar[bool] = False
 
     def _keep(
         self,
@@ -338,89 +342,9 @@ class BoostingEstimator:
             checkpoint=outcome.where,
         )
 
-    def _columns_of(self, train: Given, categorical: Sequence[str]) -> Columns:
-        schema = train.connector.schema
-        require = [name for name in categorical if name not in train.inputs]
-        if require:
-            message = f"categorical_cols names {', '.join(map(repr, require))}, which is no input."
-            raise ConfigurationError(message)
-        kinds = tuple(
-            _columns.CATEGORY if name in categorical else _columns.kind_of(schema, name)
-            for name in train.inputs
-        )
-        if not _columns.is_text(schema, train.label):
-            _columns.kind_of(schema, train.label)
-        return _columns.Columns(train.inputs, kinds, train.label, train.roles, named=train.named)
-
-    def _complete(self, columns: Columns, train: Given, rows: Rows, spec: Spec) -> Columns:
-        """Find categories and classes, which takes a look at the rows."""
-        if not rows.rows:
-            message = "There are no rows to train on."
-            raise DataError(message)
-        categories = {
-            name: _categories(train, rows, name)
-            for name, kind in zip(columns.inputs, columns.kinds, strict=True)
-            if kind == _columns.CATEGORY
-        }
-        classes = None
-        if _columns.is_text(train.connector.schema, train.label):
-            if not spec.classifier:
-                message = (
-                    f"The label column {train.label!r} has texts, and {spec.objective} predicts numbers."
-                )
-                raise DataError(message, "Choose an objective for classes.", column=train.label)
-            classes = tuple(_columns.distinct(rows, train.label))
-        return replace(columns, categories=categories, classes=classes)
-
     def _checkpoints(self) -> Any:
         if self.checkpoint_location is None:
             return None
         from heliostat._stages import open_location
 
         return open_location(self.checkpoint_location).join(self._checkpoint_name)
-
-
-class Parts:
-    """Each rank's part of every data set, for any number of workers."""
-
-    def __init__(
-        self,
-        rows: Mapping[str, Rows],
-        inputs: Mapping[str, Given],
-        grouped: bool,
-        replicate: bool,
-    ) -> None:
-        self._rows, self._inputs, self._grouped, self._replicate = rows, inputs, grouped, replicate
-
-    def of(self, count: int) -> list[dict[str, Any]]:
-        """Return for each rank its part of each data set by name. Raises DataError for too few rows."""
-        split: dict[str, list[Any]] = {}
-        for name, rows in self._rows.items():
-            if rows.rows < count:
-                message = f"There are fewer {name} rows ({rows.rows}) than workers ({count})."
-                raise DataError(message, "Ask for fewer workers in the scaling config.")
-            if self._grouped:
-                split[name] = at_groups(rows, self._inputs[name].roles["qid"], count)
-            else:
-                split[name] = rows.split(count)
-        return [{name: parts[rank] for name, parts in split.items()} for rank in range(count)]
-
-
-def _wanted(each: Given) -> list[str]:
-    return list(dict.fromkeys([*each.inputs, each.label, *each.roles.values()]))
-
-
-def _columns_by_set(columns: Columns, inputs: Mapping[str, Given]) -> dict[str, Columns]:
-    return {
-        name: replace(columns, inputs=columns.inputs, label=each.label, roles=dict(each.roles))
-        for name, each in inputs.items()
-    }
-
-
-def _categories(train: Given, rows: Rows, name: str) -> list[Any]:
-    """Values of a category in the order of their codes: the frame's own where it has one."""
-    frame = train.frame
-    column: Any = frame[name] if frame is not None and hasattr(frame, "columns") else None
-    if hasattr(column, "cat") and hasattr(column.cat, "categories"):
-        return list(column.cat.categories)
-    return _columns.distinct(rows, name)
