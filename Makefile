@@ -4,7 +4,7 @@ SHELL := /bin/bash
 bin := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab build test check format types lock bench bench-data bench-panel bench-train
+.PHONY: help demo lab build test check format types lock bench bench-data bench-panel bench-train bench-magics
 
 help:  ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -62,6 +62,11 @@ bench-data:  ## measure loading from Parquet, against pyarrow, Polars, Ray Data 
 	@scripts/setup.sh bench
 	@mkdir -p .build
 	@$(bin)/python benchmarks/load_data.py --json .build/bench-data.json --picture .build/bench-data.png
+
+bench-magics:  ## measure %%distribute against ipyparallel
+	@scripts/setup.sh bench
+	@mkdir -p .build
+	@$(bin)/python benchmarks/distribute.py --json .build/magics.json
 
 bench-panel:  ## measure what the panel shows how soon, and what it costs
 	@scripts/setup.sh test

@@ -24,6 +24,7 @@ PROGRAMS = (
     "panel",
     "stop",
     "load_data",
+    "distribute",
     "train_torch",
     "train_boosting",
 )
