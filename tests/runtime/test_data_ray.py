@@ -73,11 +73,11 @@ def test_a_ray_dataset_has_all_rows(runtime: Any, place: Path, kind: str) -> Non
 def test_workers_read_by_themselves(runtime: Any, place: Path, kind: str) -> None:
     """A connector that is sent to a worker reads there, wherever its rows are."""
 
-    @runtime.remote(num_cpus=1)
     def work(connector: DataConnector) -> tuple[int, int]:
         return connector.count(), sum(connector.to_arrow()["i"].to_pylist())
 
-    assert runtime.get(work.remote(CONNECTORS[kind](place))) == (ROWS, sum(range(ROWS)))
+    remote = runtime.remote(num_cpus=1)(work)
+    assert runtime.get(remote.remote(CONNECTORS[kind](place))) == (ROWS, sum(range(ROWS)))
 
 
 def test_a_ray_dataset_is_a_source(runtime: Any, tmp_path: Path) -> None:

@@ -188,3 +188,45 @@ def test_slices_of_lists_are_converted_as_what_they_are() -> None:
     assert as_array("c", column).tolist() == [[4, 5, 6]]
     assert as_array("c", column.slice(1)).shape == (0, 3)
     assert as_array("c", pa.chunked_array([], pa.list_(pa.int8()))).shape == (0, 0)
+
+
+TIMES = ("date", "timestamp", "timestamp zoned", "duration")
+"""NumPy has arrays of them; torch gets lists."""
+
+
+def _columns_of(name: str) -> DataConnector:
+    return DataConnector.from_dataframe(pa.table({name: COLUMNS[name]}), expand_dims=False)
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_torch(name: str) -> None:
+    """Batches for torch have arrays as documented or lists of all values, or the name is in the error."""
+    if name in REFUSED:
+        with pytest.raises(DataError, match=f"'{name}'"):
+            next(iter(_columns_of(name).to_torch_dataset(batch_size=2)))
+        return
+    (batch,) = _columns_of(name).to_torch_dataset(batch_size=2)
+    as_array = name in SHAPES and name not in TIMES
+    if as_array:
+        dtype, shape = SHAPES[name]
+        assert (str(batch[name].dtype).removeprefix("torch."), tuple(batch[name].shape)) == (dtype, shape)
+    else:
+        assert isinstance(batch[name], list)
+    values = batch[name].tolist() if as_array else batch[name]
+    expected = COLUMNS[name].to_numpy_ndarray() if name == "tensor" else COLUMNS[name].to_pylist()
+    assert _plain(values) == _plain(list(expected))
+
+
+def test_torch_shapes() -> None:
+    """Columns of numbers are (rows, 1) unless told otherwise; single rows are (1,) or numbers."""
+    table = pa.table({"n": [1, 2, 3], "s": ["a", "b", "c"]})
+    (batch,) = DataConnector.from_dataframe(table).to_torch_dataset(batch_size=2)
+    assert tuple(batch["n"].shape) == (2, 1)
+    assert batch["s"] == ["a", "b"]
+    rows = list(DataConnector.from_dataframe(table).to_torch_dataset())
+    assert [tuple(row["n"].shape) for row in rows] == [(1,)] * 3
+    with pytest.warns(DeprecationWarning, match="to_torch_dataset"):
+        pipe = DataConnector.from_dataframe(table).to_torch_datapipe(batch_size=1)
+    assert [batch["n"].tolist() for batch in pipe] == [[[1]], [[2]], [[3]]]
+    with pytest.raises(DataError, match="no column 'gone'"):
+        DataConnector.from_dataframe(table).to_torch_dataset(batch_size=1, columns=["gone"])

@@ -90,6 +90,19 @@ def _simple(name: str, column: Any) -> Any:
     return column
 
 
+def holds_numbers(kind: pa.DataType) -> bool:
+    """Whether the values of a column are numbers, or lists, tensors or categories of such, or missing."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind) or _is_list(kind) or isinstance(kind, pa.FixedShapeTensorType):
+        return holds_numbers(kind.value_type)
+    if isinstance(kind, pa.BaseExtensionType):
+        return holds_numbers(kind.storage_type)
+    types = pa.types
+    plain = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+    return bool(plain or types.is_decimal(kind) or types.is_null(kind))
+
+
 def decimal_target(kind: pa.DataType) -> pa.DataType:
     """Type that stands for a decimal one: a float with digits after the point, else an integer."""
     import pyarrow as pa

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
@@ -110,7 +109,9 @@ class Outputs(ABC):
             drop_last=drop_last_batch,
             **options,
         )
-        return _loading().torch_dataset(recipe, expand_dims=self._expand_dims, seed=seed)
+        from heliostat.data._loading import torch_dataset
+
+        return torch_dataset(recipe, expand_dims=self._expand_dims, seed=seed)
 
     def to_torch_datapipe(
         self, *, batch_size: int, shuffle: bool | str = False, drop_last_batch: bool = True
@@ -149,7 +150,9 @@ class Outputs(ABC):
             drop_last=drop_last_batch,
             **options,
         )
-        return _loading().tensorflow_dataset(recipe, schema, seed=seed)
+        from heliostat.data._loading import tensorflow_dataset
+
+        return tensorflow_dataset(recipe, schema, seed=seed)
 
     def to_ray_dataset(self) -> Any:
         """Return a Ray Dataset. It is lazy: Ray's workers read files and run queries.
@@ -214,6 +217,7 @@ class Outputs(ABC):
         self, batch_size: int | None, *, columns: Sequence[str] | None, **arguments: Any
     ) -> tuple[Any, pa.Schema]:
         """Check the arguments, and lay the rows out so that threads and processes can read their parts."""
+        from heliostat.data._loading import make_recipe
         from heliostat.data._shards import laid_out
         from heliostat.data._sources._base import selected
 
@@ -222,14 +226,8 @@ class Outputs(ABC):
         source = self.source
         schema = selected(source.schema(), columns)
         slices, owner = laid_out(source, schema.names)
-        recipe = _loading().make_recipe(
-            slices, schema, batch_size=batch_size, columns=columns, owner=owner, **arguments
-        )
+        recipe = make_recipe(slices, schema, batch_size=batch_size, columns=columns, owner=owner, **arguments)
         return recipe, schema
-
-
-def _loading() -> Any:
-    return importlib.import_module("heliostat.data._loading")
 
 
 def checked_limit(limit: int | None) -> int | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from heliostat.data._arrays import as_array, holds_numbers
 from heliostat.exceptions import DataError
 
 if TYPE_CHECKING:
@@ -64,10 +65,9 @@ def batch_column(column: pa.ChunkedArray, name: str, where: str) -> Any:
     if types.is_dictionary(kind) and is_number(kind.value_type):
         column = column.cast(kind.value_type)
         kind = column.type
-    if types.is_decimal(kind):
-        column = column.cast(decimal_target(kind))
-        kind = column.type
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+    if _is_nested_number(kind):
+        return as_array(name, column)
+    if _is_list(kind):
         return _matrix(column, name, where) if is_plain(kind.value_type) else _whole(column)
     if not is_plain(kind):
         return _whole(column)
@@ -78,16 +78,6 @@ def batch_column(column: pa.ChunkedArray, name: str, where: str) -> Any:
         action = "Fill them (coalesce), or cast the column to double, where they become NaN."
         raise DataError(message, action, column=name, path=where)
     return _whole(column).to_numpy(zero_copy_only=False)
-
-
-def decimal_target(kind: pa.DataType) -> pa.DataType:
-    """Type that decimals become: floats where they have a fraction, else integers of their width."""
-    import pyarrow as pa
-
-    width: int = kind.byte_width
-    if kind.scale != 0:
-        return pa.float32() if width == 4 else pa.float64()
-    return {1: pa.int16(), 2: pa.int16(), 4: pa.int32()}.get(width, pa.int64())
 
 
 def take(column: Any, order: Array) -> Any:
@@ -112,6 +102,19 @@ def joined(columns: list[Any]) -> Any:
         return np.concatenate(columns)
     chunks = pa.chunked_array(columns)
     return _whole(chunks.unify_dictionaries() if pa.types.is_dictionary(chunks.type) else chunks)
+
+
+def _is_nested_number(kind: pa.DataType) -> bool:
+    """Whether values are decimals, tensors, lists of lists, or none at all."""
+    if not holds_numbers(kind) or is_plain(kind):
+        return False
+    return not (_is_list(kind) and is_plain(kind.value_type))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
 def _whole(column: pa.ChunkedArray) -> Any:
