@@ -62,7 +62,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wheel_holds_all_parts_and_nothing_else(wheel: Path) -> None:
-    """The wheel has the four packages, lab extension, kernelspec, configuration and no sources."""
+    """The wheel has the packages, the plug-in module, lab extension, kernelspec, settings and no sources."""
     names = zipfile.ZipFile(wheel).namelist()
     data = "heliostat-0.1.0.data/data/"
     assert {name.split("/")[0] for name in names} == {
@@ -70,6 +70,7 @@ def test_wheel_holds_all_parts_and_nothing_else(wheel: Path) -> None:
         "heliostat_kernel",
         "heliostat_lab",
         "heliostat_magics",
+        "runtime_external_entities.py",
         "heliostat-0.1.0.data",
         "heliostat-0.1.0.dist-info",
     }
