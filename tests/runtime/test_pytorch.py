@@ -340,6 +340,7 @@ def test_rows_reach_the_ranks(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     from heliostat.data import DataConnector
+    from heliostat.data.sharded_data_connector import ShardedDataConnector
 
     table = pa.table({"x": list(range(10))})
     pq.write_table(table, tmp_path / "rows.parquet")
@@ -349,12 +350,15 @@ def test_rows_reach_the_ranks(tmp_path: Path) -> None:
         import torch.distributed as dist
 
         datasets = get_context().get_dataset_map() or {}
+        part = datasets.pop("sharded").get_shard().to_arrow()["x"].to_pylist()  # type: ignore[attr-defined]
         sums = {name: sum(rows.to_arrow()["x"].to_pylist()) for name, rows in datasets.items()}
         rows = ray.train.get_dataset_shard("frame")
         mine = [int(value) for batch in rows.iter_torch_batches(batch_size=4) for value in batch["x"]]
         shards: list[list[int]] = [[], []]
         dist.all_gather_object(shards, mine)
-        get_context().get_metrics_reporter().log_metrics({**sums, "shards": shards})
+        parts: list[list[int]] = [[], []]
+        dist.all_gather_object(parts, part)
+        get_context().get_metrics_reporter().log_metrics({**sums, "shards": shards, "parts": parts})
 
     found = (
         PyTorchDistributor(train, TWO)
@@ -362,12 +366,14 @@ def test_rows_reach_the_ranks(tmp_path: Path) -> None:
             dataset_map={
                 "query": DataConnector.from_dataframe(duckdb.sql("SELECT * FROM range(10) t(x)")),
                 "frame": DataConnector.from_dataframe(table),
+                "sharded": ShardedDataConnector.from_dataframe(duckdb.sql("SELECT * FROM range(11) t(x)")),
                 "file": Written((str(tmp_path / "rows.parquet"),)).connector(),
             }
         )
         .get_metrics()
     )
-    assert found == {"query": 45, "frame": 45, "file": 45, "shards": [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]}
+    halves = [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    assert found == {"query": 45, "frame": 45, "file": 45, "shards": halves, "parts": halves}
 
 
 _CELL = """
