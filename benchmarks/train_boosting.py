@@ -121,6 +121,7 @@ _TRAINER_TRAIN = {
     lightgbm.train(params, lightgbm.Dataset(frame, label), {_ROUNDS})""",
 }
 _TINY = """
+told, sys.stdout = sys.stdout, sys.stderr  # a death is told there as well
 import heliostat
 heliostat.init(cpus=2).wait()
 import os, signal, threading
@@ -153,6 +154,7 @@ def kill():
 fit(2, scaling_config=XGBScalingConfig(num_workers=2))
 threading.Thread(target=kill).start()
 _, estimator = fit(100, callbacks=[Slow()], scaling_config=XGBScalingConfig(num_workers=2))
+sys.stdout = told
 say(first=first, second=second, lost=estimator.report.restarts[0].seconds)
 """
 
