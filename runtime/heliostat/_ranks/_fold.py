@@ -104,6 +104,9 @@ class Folder:
     def _next(self, speaking: list[int]) -> tuple[list[int], Item]:
         """Choose the first head that nobody else has further back; else the lowest rank's."""
         heads = {rank: self._queues[rank][0][0] for rank in speaking}
+        first = heads[speaking[0]]
+        if all(item is first or item == first for item in heads.values()):
+            return speaking, first
         for rank in speaking:
             item = heads[rank]
             if not any(self._counts[other][item] for other in speaking if heads[other] != item):
