@@ -17,8 +17,10 @@ __all__ = ["MODES", "make"]
 
 MODES: dict[str, tuple[str, str]] = {
     "": ("heliostat_magics.distribute:SpmdMode", "the cell on all or some ranks"),
+    "lightgbm": ("heliostat_magics.distribute_boost:LightGBMMode", "trains a LightGBM model"),
     "map": ("heliostat_magics.distribute_map:MapMode", "the cell for each part of a table or each item"),
     "torch": ("heliostat_magics.distribute:TorchMode", "the cell with PyTorch's process group"),
+    "xgboost": ("heliostat_magics.distribute_boost:XGBoostMode", "trains an XGBoost model"),
 }
 """Mode -> (``module:class``, what it runs)."""
 

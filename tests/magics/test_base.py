@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -99,3 +100,17 @@ def test_loading_imports_no_magic() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_reference_page_has_every_help_text(cells: Cells) -> None:
+    """docs/magics.md holds the help of each magic and of each mode, word for word."""
+    from heliostat_magics._modes import MODES
+
+    page = (Path(__file__).resolve().parents[2] / "docs" / "magics.md").read_text()
+    magics = Magics.of(cells.shell)
+    assert magics is not None
+    for registration in MAGICS:
+        modes = MODES if registration.name == "distribute" else [""]
+        for mode in modes:
+            text = magics.magic(registration).help_text(mode).rstrip()
+            assert f"```text\n{text}\n```" in page, f"{registration.sign} {mode}"
