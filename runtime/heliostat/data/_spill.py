@@ -6,13 +6,10 @@ Its row groups are small enough that a range of rows costs little more than thos
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import tempfile
 import weakref
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,88 +17,14 @@ from heliostat.data._shards import RowSlice
 from heliostat.exceptions import ConfigurationError, DataError, HeliostatError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     import pyarrow as pa
 
-    from heliostat.data.data_connector import DataConnector
 
 ROW_GROUP_ROWS = 65_536
 """Rows of a row group: the unit that is decoded."""
 
 _DIRECTORY_VARIABLE = "HELIOSTAT_SPILL_DIR"
 _ACTION = f"Free some space, or set {_DIRECTORY_VARIABLE} to a directory with more."
-
-
-@dataclass(frozen=True)
-class SpilledRows:
-    """Rows on disk."""
-
-    path: str
-    rows: int
-
-
-@dataclass(frozen=True)
-class RowRange:
-    """Rows ``start`` (counted in) to ``stop`` (not) of a spilled file."""
-
-    path: str
-    start: int
-    stop: int
-
-    @property
-    def rows(self) -> int:
-        """How many rows the range has."""
-        return self.stop - self.start
-
-
-def shards(spilled: SpilledRows, count: int) -> list[RowRange]:
-    """Divide rows into ``count`` consecutive ranges whose lengths differ by one at most."""
-    edges = [spilled.rows * index // count for index in range(count + 1)]
-    return [RowRange(spilled.path, start, stop) for start, stop in itertools.pairwise(edges)]
-
-
-@contextmanager
-def spilled(
-    named: Sequence[tuple[str, DataConnector, Sequence[str]]], directory: str | None = None
-) -> Iterator[dict[str, SpilledRows]]:
-    """Write connectors to Parquet for the length of a ``with`` block.
-
-    Parameters
-    ----------
-    named:
-        For each: a name, the connector, and the columns to write. Rows are streamed, never held.
-    directory:
-        As for ``private_directory``.
-
-    Raises
-    ------
-    ConfigurationError
-        The directory cannot be written.
-    DataError
-        The rows cannot be read.
-    """
-    with private_directory(directory) as private:
-        rows = {}
-        for name, connector, columns in named:
-            path = private / f"{name}.parquet"
-            written = write_parquet(connector.to_reader(columns), path)
-            rows[name] = SpilledRows(str(path), sum(piece.rows for piece in written))
-        yield rows
-
-
-@contextmanager
-def private_directory(directory: str | None = None) -> Iterator[Path]:
-    """Make a directory that only this user can read, and remove it afterwards.
-
-    ``HELIOSTAT_SPILL_DIR`` says where, else ``directory``, else the system's directory for
-    temporary files. Raises ConfigurationError when it cannot be made.
-    """
-    private = PrivateDirectory(directory)
-    try:
-        yield private.path
-    finally:
-        private.remove()
 
 
 class PrivateDirectory:
@@ -130,20 +53,6 @@ def _remove(path: Path, process: int) -> None:
     # A forked process inherits the finalizer, and not the directory.
     if os.getpid() == process:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def read_range(part: RowRange) -> Iterator[pa.Table]:
-    """Decode a range of rows, one row group after the other."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(part.path, memory_map=True) as file:
-        first = 0
-        for index in range(file.metadata.num_row_groups):
-            rows = file.metadata.row_group(index).num_rows
-            start, stop = max(part.start - first, 0), min(part.stop - first, rows)
-            if start < stop:
-                yield file.read_row_group(index, use_threads=False).slice(start, stop - start)
-            first += rows
 
 
 def write_parquet(reader: pa.RecordBatchReader, path: Path) -> tuple[RowSlice, ...]:
