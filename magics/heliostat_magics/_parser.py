@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import functools
 import io
 import shlex
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MagicParser", "Offer", "Scope", "at_least", "first_word", "split"]
 
+_WIDTH = 88
+"""Of help: a notebook has no terminal to ask, and the reference page holds the same text."""
 _BRACES = {"{": "}", "[": "]"}
 
 
@@ -71,7 +74,7 @@ class MagicParser(MagicArgumentParser):
             name,
             usage=f"{name} {usage}".strip().replace("%", "%%"),
             description=description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=functools.partial(argparse.RawDescriptionHelpFormatter, width=_WIDTH),
         )
         self.allow_abbrev = False
         self._offers: dict[str, Offer] = {}
