@@ -204,7 +204,7 @@ class Counting:
 
 
 def test_an_ingestor_of_the_users_works_everywhere(tmp_path: Path) -> None:
-    """With the documented methods alone: Arrow, pandas, columns, count, batches, shards, Hugging Face."""
+    """With the documented methods alone: Arrow, pandas, columns, count, shards, torch, Hugging Face."""
     connector = DataConnector.from_sources(None, ["anything"], ingestor_class=Counting)
     assert connector.data_sources == ["anything"]
     assert connector.columns == ["n", "text", "pair", "cube"]
@@ -217,6 +217,9 @@ def test_an_ingestor_of_the_users_works_everywhere(tmp_path: Path) -> None:
         assert sum(shard.rows for shard in shards) == 1000
         assert next(shards[2].tables())["cube"].chunk(0).to_numpy_ndarray()[0].tolist() == [[666, 666]] * 2
     assert connector.to_huggingface_dataset(limit=2)["text"][:] == ["0", "1"]
+    batches = list(connector.to_torch_dataset(batch_size=300, drop_last_batch=False))
+    assert [len(batch["text"]) for batch in batches] == [300, 300, 300, 100]
+    assert tuple(batches[0]["cube"].shape) == (300, 2, 2)
     query = DataConnector.from_sql("SELECT 1", session="none", ingestor_class=Counting)
     assert query.data_sources == [DataFrameInfo("SELECT 1")]
     with pytest.raises(UnsupportedSourceError, match="Counting reads sources by name"):
@@ -247,6 +250,8 @@ def test_ranks_get_their_own_rows(tmp_path: Path) -> None:
                     set_rank(rank, 3)
                     part = connector.get_shard()
                     assert part.columns == ["a", "b"]
+                    (batch,) = part.to_torch_dataset(batch_size=167)
+                    assert batch["a"].ravel().tolist() == part.to_arrow()["a"].to_pylist()
                     sizes.append(part.count())
                     read += part.to_arrow()["a"].to_pylist()
                 assert sizes == [167, 167, 167]
