@@ -13,7 +13,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from heliostat import _progress as progress
-from heliostat_magics._task_view import History, TaskView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,10 +65,14 @@ class _Shown:
 
     def __init__(self, task: Task, *, rich: bool) -> None:
         self._task, self._rich = task, rich
+        # Not before there is long work: a module that is imported costs the first cell time.
+        from heliostat_magics._task_view import History
+
         self._history = History()
         self._drawn_at: float | None = None
         self._handle: Any = None
         self._button: Any = None
+        self._place: Any = None
 
     def take(self) -> None:
         snapshot = self._task.snapshot
@@ -86,6 +89,8 @@ class _Shown:
             self._draw()
 
     def _draw(self) -> None:
+        from heliostat_magics._task_view import TaskView
+
         view = TaskView(self._task.snapshot, self._history.points(), time.time())
         first, self._drawn_at = self._drawn_at is None, time.time()
         if not self._rich:
@@ -109,7 +114,7 @@ class _Shown:
 
             button = ipywidgets.Button(description="Cancel", layout=ipywidgets.Layout(width="80px"))
             button.on_click(lambda _: self._task.cancel())
-            display(button)
+            self._place = display(button, display_id=True)
             self._button = button
 
     def _close_button(self) -> None:
@@ -117,3 +122,5 @@ class _Shown:
         if button is not None:
             with contextlib.suppress(Exception):
                 button.close()
+                # A notebook that is saved shall not keep a button that does nothing.
+                self._place.update({"text/plain": ""}, raw=True)
