@@ -92,15 +92,15 @@ class SupervisorClient:
 
     async def work(self) -> list[Work]:
         """Long work of the owner, oldest first."""
-        return await self._ask("/work", list[Work])
+        return await self._ask("/tasks", list[Work])
 
     async def cancel_work(self, choice: WorkChoice) -> None:
         """Have a piece of work stop."""
-        await self._ask("/work/cancel", None, choice)
+        await self._ask("/tasks/cancel", None, choice)
 
     async def work_log(self, task_id: str) -> list[str]:
         """Last lines of the log of a piece of work."""
-        return await self._ask("/work/log", list[str], query={"task_id": task_id})
+        return await self._ask("/tasks/log", list[str], query={"task_id": task_id})
 
     async def plan(self, target: ResizeTarget) -> ResizePlan:
         """What a resize would do."""

@@ -387,18 +387,18 @@ export interface Work {
   cancel_requested?: boolean;
 }
 
-/** Body of `POST /v1/work/cancel`. */
+/** Body of `POST /v1/tasks/cancel`. */
 export interface WorkChoice {
   task_id: string;
 }
 
-/** Answer of `POST /v1/work`: what somebody wants of the owner's work. */
+/** Answer of `POST /v1/tasks`: what somebody wants of the owner's work. */
 export interface WorkOrders {
   /** Ids of pieces that shall stop. */
   cancel: string[];
 }
 
-/** Body of `POST /v1/work`: pieces of work that are new or have changed. */
+/** Body of `POST /v1/tasks`: pieces of work that are new or have changed. */
 export interface WorkReport {
   work: Work[];
 }

@@ -101,20 +101,20 @@ class SupervisorClient:
 
     def work(self) -> list[Work]:
         """Return the long work of the owner, oldest first."""
-        return decode(self._call("GET", "/work"), type=list[Work])
+        return decode(self._call("GET", "/tasks"), type=list[Work])
 
     def report_work(self, report: WorkReport) -> WorkOrders:
         """Tell news of the owner's work; returns what shall stop."""
-        return decode(self._call("POST", "/work", report), type=WorkOrders)
+        return decode(self._call("POST", "/tasks", report), type=WorkOrders)
 
     def cancel_work(self, task_id: str) -> None:
         """Ask for a piece of work to stop. Raises ConfigurationError where it does not run."""
-        self._call("POST", "/work/cancel", WorkChoice(task_id=task_id))
+        self._call("POST", "/tasks/cancel", WorkChoice(task_id=task_id))
 
     def work_log(self, task_id: str, lines: int) -> list[str]:
         """Return the last lines of the log of a piece of work."""
         query = {"task_id": task_id, "lines": lines}
-        return decode(self._call("GET", "/work/log", query=query), type=list[str])
+        return decode(self._call("GET", "/tasks/log", query=query), type=list[str])
 
     def plan(self, target: ResizeTarget) -> ResizePlan:
         """Say what a resize would do."""

@@ -419,20 +419,20 @@ class Work(Message, frozen=True, kw_only=True):
 
 
 class WorkReport(Message, frozen=True, kw_only=True):
-    """Body of ``POST /v1/work``: pieces of work that are new or have changed."""
+    """Body of ``POST /v1/tasks``: pieces of work that are new or have changed."""
 
     work: list[Work]
 
 
 class WorkOrders(Message, frozen=True, kw_only=True):
-    """Answer of ``POST /v1/work``: what somebody wants of the owner's work."""
+    """Answer of ``POST /v1/tasks``: what somebody wants of the owner's work."""
 
     cancel: list[str]
     """Ids of pieces that shall stop."""
 
 
 class WorkChoice(Message, frozen=True, kw_only=True):
-    """Body of ``POST /v1/work/cancel``."""
+    """Body of ``POST /v1/tasks/cancel``."""
 
     task_id: str
 

@@ -91,7 +91,7 @@ def runtime(manifests: Manifests, kernel_id: str, supervisor: Answers) -> Answer
     supervisor.set("/v1/samples", [sample(time.time())])
     supervisor.set("/v1/nodes", [])
     supervisor.set("/v1/cells", [])
-    supervisor.set("/v1/work", [])
+    supervisor.set("/v1/tasks", [])
     return supervisor
 
 
