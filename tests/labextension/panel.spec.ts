@@ -177,6 +177,7 @@ describe('PanelBody', () => {
       receivedAt: Date.now() / 1000 - 60
     });
     expect(html()).toMatch(/These figures are \d+ s old\./);
+    expect(html()).toContain('data-stale="true"');
   });
 
   it('should say what waits for resources, and who has them', () => {

@@ -52,7 +52,16 @@ async def refusal(fetch: Fetch, *path: str, **more: Any) -> tuple[int, ErrorBody
     return response.code, msgspec.json.decode(response.body, type=ErrorBody)
 
 
-@pytest.mark.parametrize("path", [("runtimes",), ("runtimes", "k1"), ("version",)])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("runtimes",),
+        ("runtimes", "k1"),
+        ("runtimes", "k1", "log"),
+        ("runtimes", "k1", "work", "w1"),
+        ("version",),
+    ],
+)
 async def test_credentials_are_needed(jp_fetch: Fetch, path: tuple[str, ...]) -> None:
     """Without credentials every endpoint answers 403."""
     with pytest.raises(HTTPClientError) as caught:
@@ -106,10 +115,13 @@ async def test_runtimes_of_this_server_only(
     assert msgspec.json.decode(response.body, type=list[Manifest]) == [newest]
 
 
-async def test_kernel_of_another_server(jp_fetch: Fetch, manifests: Manifests) -> None:
+@pytest.mark.parametrize("below", [(), ("log",), ("work", "w1")])
+async def test_kernel_of_another_server(
+    jp_fetch: Fetch, manifests: Manifests, below: tuple[str, ...]
+) -> None:
     """A kernel that is not this server's is not found, whether it has a runtime or not."""
     manifests.write("another-servers-kernel")
-    code, body = await refusal(jp_fetch, "runtimes", "another-servers-kernel")
+    code, body = await refusal(jp_fetch, "runtimes", "another-servers-kernel", *below)
     assert code == 404
     assert "no kernel" in body.message
 

@@ -26,7 +26,7 @@ export function UseSection({ model }: { readonly model: PanelModel }): React.JSX
   const all = [...host, ...gpus.flatMap(({ gpu, figures }) => named(gpu, figures))];
   const pending = sample.ray?.pending ?? [];
   return (
-    <div>
+    <div className="heliostat-Use" data-stale={model.staleSeconds !== null}>
       <Stale model={model} />
       {alarms(all, trans).map(text => (
         <p key={text} className="heliostat-Notice" data-level="critical" role="alert">
