@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -146,13 +147,33 @@ def watched(connection: Any, query: str) -> Iterator[None]:
         ended = threading.Event()
         task.on_cancel(lambda: _keep_interrupting(connection, ended))
         try:
-            with interruptible():
+            with interruptible(), _interrupts_kept(connection, ended):
                 yield
         except duckdb.InterruptException:
             task.check()
             raise KeyboardInterrupt from None
         finally:
             ended.set()
+
+
+@contextlib.contextmanager
+def _interrupts_kept(connection: Any, ended: threading.Event) -> Iterator[None]:
+    """Have Ctrl-C end the query even where the KeyboardInterrupt is lost: DuckDB may swallow an early one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def handle(number: int, frame: Any) -> None:
+        _keep_interrupting(connection, ended)
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _keep_interrupting(connection: Any, ended: threading.Event) -> None:

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.magics.support import Cells
+    from tests.support.postgres import PostgresServer
 
-ENDLESS = "SELECT count(*) FROM range(1000000000000) t(i) WHERE i % 7 = 3"
+LONG = "SELECT count(*) FROM range(20000000000) t(i) WHERE i % 7 = 3"
+"""Takes many seconds, and ends: a test that fails shall not hang."""
 
 
 @pytest.fixture(autouse=True)
@@ -161,7 +163,7 @@ def test_interrupt_and_cancel_end_the_query_in_duckdb(cells: Cells) -> None:
     for act, error in ((interrupt, KeyboardInterrupt), (cancel, TaskCancelledError)):
         thread = threading.Thread(target=later, args=(act,))
         thread.start()
-        ran = cells.run(f"%%sql\n{ENDLESS}")
+        ran = cells.run(f"%%sql\n{LONG}")
         thread.join()
         assert isinstance(ran.error, error), ran.error
     assert cells.run("%sql SELECT 42 AS a").result.to_arrow()["a"].to_pylist() == [42]
@@ -190,3 +192,26 @@ def test_the_line_is_divided_into_words_and_sql() -> None:
     )
     assert text == "SELECT $1, ':a', \"x:a\", a::b, c[1:a], $2/*:a*/"
     assert used == {"a": 1, "b": 2}
+
+
+def test_an_interrupt_ends_the_query_on_postgresql(
+    cells: Cells, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values are bound there, and what is interrupted does not go on in the server."""
+    monkeypatch.setenv("HELIOSTAT_CONNECTION_PG", postgres.uri)
+    cells.run("n = 40; seconds = 600")
+    assert cells.run("%sql pg SELECT :n::int + 2 AS a").result.to_arrow()["a"].to_pylist() == [42]
+    for statement in ("SELECT pg_sleep(600)::text AS a", "CREATE TABLE x AS SELECT pg_sleep(600)::text AS a"):
+        timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        begun = time.monotonic()
+        ran = cells.run(f"%%sql pg\n{statement}")
+        timer.join()
+        assert isinstance(ran.error, KeyboardInterrupt), ran.error
+        assert time.monotonic() - begun < 5
+    running = (
+        "SELECT count(*) AS n FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(600)%'"
+    )
+    deadline = time.monotonic() + 10
+    while cells.run(f"%sql pg {running} AND pid <> pg_backend_pid()").result.to_arrow()["n"][0].as_py():
+        assert time.monotonic() < deadline
