@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -322,3 +324,25 @@ def test_the_cause_is_the_rank_that_failed_by_itself() -> None:
     own = Failure(1, 2.0, ValueError("bad row"))
     assert cause([lost, own]) is own
     assert cause([lost]) is lost
+
+
+def test_idle_workers_do_not_bring_ray_back() -> None:
+    """After the runtime is shut down, looking after the pool boots no cluster of Ray's own."""
+    code = (
+        "import heliostat, time, ray, threading\n"
+        "from heliostat.modeling._workers import Layout, lease\n"
+        "from heliostat.modeling._workers._pool import pool\n"
+        "heliostat.init(cpus=1)\n"
+        "with lease(Layout(1, 1)): pass\n"
+        "assert pool.pids()\n"
+        "heliostat.shutdown()\n"
+        "deadline = time.monotonic() + 20\n"
+        "while any(t.name == 'heliostat-workers' for t in threading.enumerate()):\n"
+        "    assert time.monotonic() < deadline\n"
+        "    time.sleep(0.05)\n"
+        "assert not ray.is_initialized(), 'Ray was booted by the clean-up'\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -13,8 +13,12 @@ from heliostat._cluster.fast_import import import_ray
 from heliostat.exceptions import RuntimeUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+
+before_shutdown: list[Callable[[], None]] = []
+"""Called when this process is about to let go of its cluster: from then on, Ray must not be asked."""
 
 _former: dict[str, str | None] = {}
 """What the variables that we set were before; ``None`` for one that was not set."""
@@ -93,6 +97,19 @@ def job_id() -> str | None:
     return str(ray.get_runtime_context().get_job_id())
 
 
+def connection() -> str | None:
+    """Name this driver's connection: another one after each ``ray.init``, ``None`` without one.
+
+    Stays out of Ray's core, which ends the process when a thread asks it something beside a
+    ``ray.shutdown()`` on another.
+    """
+    worker = getattr(sys.modules.get("ray._private.worker"), "global_worker", None)
+    try:
+        return f"{worker.gcs_client.address} {worker._session_index}" if worker and worker.connected else None
+    except AttributeError:
+        return None
+
+
 def disconnect(address: str | None) -> None:
     """Let go of the cluster at ``address``, dead or alive; any other connection is left alone.
 
@@ -109,5 +126,7 @@ def disconnect(address: str | None) -> None:
         message = f"Ray cannot be let go: thread {waiting[0]!r} still waits in a Ray call."
         raise RuntimeUnavailableError(message, "End that thread, or restart the kernel.")
     os.environ.pop("RAY_ADDRESS", None)
+    for leave in before_shutdown:
+        leave()
     with contextlib.suppress(Exception):
         ray.shutdown()

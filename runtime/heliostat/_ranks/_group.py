@@ -338,10 +338,9 @@ class RankGroup:
         for path in self._files:
             path.unlink(missing_ok=True)
         if self._reservation is not None:
-            from ray.util.placement_group import remove_placement_group
+            from heliostat._cluster.cleanup import remove_reservation
 
-            with contextlib.suppress(Exception):
-                remove_placement_group(self._reservation)
+            remove_reservation(self._reservation)
 
     def _exchange_with(self, ranks: Sequence[int], method: str, *arguments: Any) -> list[Any]:
         with self._exchange:

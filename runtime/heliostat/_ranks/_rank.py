@@ -104,17 +104,15 @@ class Rank:
 
     def ended_by_ray(self) -> bool:
         """Whether Ray knows that the process has ended."""
-        import ray
+        from heliostat._cluster.cleanup import has_ended
 
-        reference = self.serving or self.preparing
-        return bool(ray.wait([reference], timeout=0, fetch_local=False)[0])
+        return has_ended(self.serving or self.preparing)
 
     def kill(self) -> None:
         """Have Ray end the process at once. Ray is silent about an end that was asked for."""
-        import ray
+        from heliostat._cluster.cleanup import kill_actor
 
-        with contextlib.suppress(Exception):
-            ray.kill(self.actor, no_restart=True)
+        kill_actor(self.actor)
 
     def kill_surely(self) -> None:
         """End what outlived :meth:`kill`, if it is of this machine."""

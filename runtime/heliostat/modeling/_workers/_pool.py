@@ -7,12 +7,12 @@ goes on, when their runtime ends, and when somebody needs what they keep.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from heliostat._cluster import driver
 from heliostat.exceptions import ConfigurationError
 from heliostat.modeling._workers._hub import Hub
 
@@ -36,6 +36,7 @@ class Pool:
         self._of: str | None = None
         self._held: tuple[float, Any, Any] | None = None
         self._janitor: threading.Thread | None = None
+        self._left: list[Any] = []
 
     def hub(self) -> Hub:
         """Where workers of the runtime that this process is connected to come in."""
@@ -100,6 +101,17 @@ class Pool:
         with self._lock:
             return self._drop()
 
+    def forget(self) -> None:
+        """Let go of everything without asking Ray: the connection ends, and the workers with it."""
+        with self._lock:
+            idle, self._idle, self._of = self._idle, [], None
+            # Ray ends the process when a handle is freed in the middle of its shutdown, and the
+            # threads that read from workers free them when they like: so these are never freed.
+            self._left += [*(worker for _, worker in idle), self._held]
+            self._held = None
+        for _, worker in idle:
+            worker.leave()
+
     def pids(self) -> list[int]:
         """Processes of the idle workers."""
         with self._lock:
@@ -152,10 +164,9 @@ def _wait_for_cpus(count: int) -> None:
 
 def release(reservation: Any) -> None:
     """Give the CPUs and GPUs of a placement group back."""
-    from ray.util.placement_group import remove_placement_group
+    from heliostat._cluster.cleanup import remove_reservation
 
-    with contextlib.suppress(Exception):
-        remove_placement_group(reservation)
+    remove_reservation(reservation)
 
 
 def idle_seconds() -> float:
@@ -172,10 +183,7 @@ def idle_seconds() -> float:
 
 
 def _connection() -> str | None:
-    from heliostat._cluster import driver
-
-    job = driver.job_id()
-    return None if job is None else f"{driver.connected_to()} {job}"
+    return driver.connection()
 
 
 def _is_local() -> bool:
@@ -201,4 +209,5 @@ def _forget_after_fork() -> None:
 
 
 pool = Pool()
+driver.before_shutdown.append(pool.forget)
 os.register_at_fork(after_in_child=_forget_after_fork)

@@ -86,12 +86,15 @@ class Worker:
 
     def kill(self) -> None:
         """End the process at once and wait for nothing."""
-        import ray
+        from heliostat._cluster.cleanup import kill_actor
 
+        kill_actor(self.actor)
+        self.leave()
+
+    def leave(self) -> None:
+        """Let go of a process that ends by itself, with the cluster that it is of."""
         self._hub.forget(self._token)
         self.listener = None
-        with contextlib.suppress(Exception):
-            ray.kill(self.actor, no_restart=True)
         self._close()
 
     def death(self) -> Death:
@@ -101,9 +104,9 @@ class Worker:
 
     def died_by_ray(self) -> bool:
         """Whether Ray says that the process is gone, even if its connection is still open."""
-        import ray
+        from heliostat._cluster.cleanup import has_ended
 
-        return bool(ray.wait([self._serving], timeout=0)[0])
+        return has_ended(self._serving)
 
     def stacks(self, deadline: float) -> str:
         """Python stacks of all threads, also of one that hangs in C code; empty where it gives none."""
