@@ -41,7 +41,7 @@ def test_boot_is_shown_step_by_step_until_ready(page: Page, lab: Lab, artefacts:
     expect(item).to_have_text(READY, timeout=MILLISECONDS_TO_BOOT)
     expect(item).to_have_attribute("data-stale", "false")
     page.screenshot(path=artefacts / "status-bar-ready.png")
-    (kernel,) = [k for k in lab.get("api/kernels") if k["name"] == "heliostat"]
+    (kernel,) = [s["kernel"] for s in lab.get("api/sessions") if s["path"] == "boot.ipynb"]
     first = lab.get(f"heliostat/api/runtimes/{kernel['id']}")["status"]
     assert (first["state"], first["owner"]["kernel_id"]) == ("ready", kernel["id"])
 
