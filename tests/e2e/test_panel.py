@@ -38,7 +38,7 @@ new MutationObserver(() => {
 SMALL = "import heliostat, ray, time\nr = heliostat.runtime()\nr.resize(cpus=1).state.value"
 NEEDS_TWO = "ray.get(ray.remote(num_cpus=2)(lambda: 'it' + ' ran').remote())"
 HOLDS_THE_GIL = (
-    "import ctypes\nprint('be' + 'gun', flush=True)\nctypes.PyDLL(None).sleep(12)\n'gil' + ' freed'"
+    "import ctypes\nprint('be' + 'gun', flush=True)\nctypes.PyDLL(None).sleep(25)\n'gil' + ' freed'"
 )
 
 

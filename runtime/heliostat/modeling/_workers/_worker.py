@@ -166,9 +166,9 @@ class Worker:
 
             # Closing alone would not wake the thread that reads.
             with contextlib.suppress(OSError):
-                raw = socket.socket(fileno=os.dup(connection.fileno()))
-                raw.shutdown(socket.SHUT_RDWR)
-                raw.close()
+                # A peer that died makes the shutdown fail: the copy is closed all the same.
+                with socket.socket(fileno=os.dup(connection.fileno())) as raw:
+                    raw.shutdown(socket.SHUT_RDWR)
 
 
 def _own_host() -> str:
