@@ -165,10 +165,12 @@ class Worker:
             import socket
 
             # Closing alone would not wake the thread that reads.
-            with contextlib.suppress(OSError):
-                # A peer that died makes the shutdown fail: the copy is closed all the same.
-                with socket.socket(fileno=os.dup(connection.fileno())) as raw:
-                    raw.shutdown(socket.SHUT_RDWR)
+            # A peer that died makes the shutdown fail: the copy is closed all the same.
+            with (
+                contextlib.suppress(OSError),
+                socket.socket(fileno=os.dup(connection.fileno())) as copy,
+            ):
+                copy.shutdown(socket.SHUT_RDWR)
 
 
 def _own_host() -> str:
