@@ -24,7 +24,9 @@ build:  ## build the lab extension anew if its sources changed, then reload the 
 test:  ## all checks, then all tests
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory check
-	@$(bin)/pytest --numprocesses 2 --dist loadfile
+	@$(bin)/pytest --numprocesses 2 --dist loadfile || \
+	  { echo "What failed beside other tests is run once more, alone:"; \
+	    $(bin)/pytest --last-failed --last-failed-no-failures none; }
 
 check:  ## linters, formatters, type checkers, layers, generated types and docs, tests of the panel
 	@scripts/setup.sh test
