@@ -148,7 +148,7 @@ def test_values_and_resizing_live_while_a_cell_holds_the_gil(open_notebook: Open
     expect(page.get_by_text("begun", exact=True)).to_be_visible(timeout=SLOW)
     panel(page).get_by_role("button", name="More: CPUs").click()
     panel(page).get_by_role("button", name="Apply", exact=True).click(timeout=QUICK)
-    expect(page.get_by_test_id("heliostat-resize-outcome")).to_be_visible(timeout=8_000)
+    expect(page.get_by_test_id("heliostat-resize-outcome")).to_be_visible(timeout=15_000)
     expect(page.get_by_test_id("heliostat-stale")).to_have_count(0)
     picture(page, "gil", artefacts)
     assert page.get_by_text("gil freed").count() == 0, "the call had ended before the resize was done"
