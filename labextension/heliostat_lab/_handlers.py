@@ -10,7 +10,7 @@
 ``POST runtimes/KERNEL_ID/restart``    ``RestartRequest`` -> ``RuntimeStatus``
 ``POST runtimes/KERNEL_ID/stop``       take it down; the kernel and its variables stay
 ``POST runtimes/KERNEL_ID/cancel-work``     ``WorkChoice``: have a piece of work stop
-``GET runtimes/KERNEL_ID/work/TASK_ID``     last lines of the log of a piece of work (``LogTail``)
+``GET runtimes/KERNEL_ID/tasks/TASK_ID``    last lines of the log of a piece of work (``LogTail``)
 ``WebSocket stream``                   live updates of any number of runtimes (``_stream``)
 ``GET version``                        versions of the package and of the API (``VersionInfo``)
 =====================================  =======================================================
@@ -224,7 +224,7 @@ def handlers(base_url: str, limits: HeliostatLimits) -> list[tuple[str, type[Any
         (url_path_join(root, "runtimes"), RuntimesHandler, given),
         (kernel, RuntimeHandler, given),
         (url_path_join(kernel, "log"), LogHandler, given),
-        (url_path_join(kernel, "work", r"([\w-]+)"), WorkLogHandler, given),
+        (url_path_join(kernel, "tasks", r"([\w-]+)"), WorkLogHandler, given),
         (url_path_join(kernel, "(plan|resize|cancel-resize|cancel-work|restart|stop)"), ActionHandler, given),
         (url_path_join(root, "stream"), StreamHandler, given),
         (url_path_join(root, "version"), VersionHandler, given),

@@ -147,7 +147,7 @@ async def test_work_is_cancelled_and_its_log_shown(
     supervisor.set("/v1/tasks/log", ["epoch 1", "epoch 2"])
     await post(jp_fetch, kernel_id, "cancel-work", WorkChoice(task_id="w1"))
     assert supervisor.bodies == [("/v1/tasks/cancel", b'{"task_id":"w1"}')]
-    answer = await jp_fetch(*ROOT, "runtimes", kernel_id, "work", "w1")
+    answer = await jp_fetch(*ROOT, "runtimes", kernel_id, "tasks", "w1")
     assert msgspec.json.decode(answer.body, type=LogTail).lines == ["epoch 1", "epoch 2"]
     assert "task_id=w1" in supervisor.queries
 

@@ -58,7 +58,7 @@ async def refusal(fetch: Fetch, *path: str, **more: Any) -> tuple[int, ErrorBody
         ("runtimes",),
         ("runtimes", "k1"),
         ("runtimes", "k1", "log"),
-        ("runtimes", "k1", "work", "w1"),
+        ("runtimes", "k1", "tasks", "w1"),
         ("version",),
     ],
 )
@@ -115,7 +115,7 @@ async def test_runtimes_of_this_server_only(
     assert msgspec.json.decode(response.body, type=list[Manifest]) == [newest]
 
 
-@pytest.mark.parametrize("below", [(), ("log",), ("work", "w1")])
+@pytest.mark.parametrize("below", [(), ("log",), ("tasks", "w1")])
 async def test_kernel_of_another_server(
     jp_fetch: Fetch, manifests: Manifests, below: tuple[str, ...]
 ) -> None:

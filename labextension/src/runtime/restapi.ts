@@ -88,7 +88,7 @@ export class RuntimeApi implements IRuntimeApi {
   }
 
   async workLog(kernelId: string, taskId: string): Promise<LogTail> {
-    return validate('LogTail', await this._fetch(['runtimes', kernelId, 'work', taskId]));
+    return validate('LogTail', await this._fetch(['runtimes', kernelId, 'tasks', taskId]));
   }
 
   async stop(kernelId: string): Promise<void> {
