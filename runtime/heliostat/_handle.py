@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import subprocess
 import threading
 import time
@@ -16,21 +15,21 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heliostat._cell_recorder import CellRecorder
 from heliostat._cluster import rescue
 from heliostat._launcher import Launched, launch
 from heliostat._messages import (
     CellAccount,
-    CellEvent,
     Node,
     ResizeOperation,
     ResizePlan,
     ResizeRequest,
-    ResizeState,
     ResizeTarget,
     RuntimeStatus,
     Sample,
     Work,
 )
+from heliostat._resizing import wait_for_resize
 from heliostat._sizes import Count, Size, make_target
 from heliostat._supervisor.config import LOG
 from heliostat._watcher import Watcher
@@ -38,8 +37,6 @@ from heliostat._work_reporter import WorkReporter
 from heliostat.exceptions import (
     ConfigurationError,
     HeliostatError,
-    ResizeError,
-    ResizeTimeoutError,
     RuntimeLostError,
     RuntimeUnavailableError,
 )
@@ -59,10 +56,8 @@ class Runtime:
         self._config, self._process = launched.config, launched.process
         self._watcher = Watcher(launched.config, launched.process)
         self._client = self._watcher.client
-        self._events: queue.SimpleQueue[CellEvent | None] = queue.SimpleQueue()
-        self._recorder: threading.Thread | None = None
-        self._cell_id: str | None = None
-        self._work = WorkReporter(self._client, lambda: self._cell_id)
+        self._cells = CellRecorder(self._client, lambda: self.alive)
+        self._work = WorkReporter(self._client, lambda: self._cells.running)
         self._watcher.start()
 
     @property
@@ -209,7 +204,7 @@ class Runtime:
         operation = self._client.resize(request)
         if not wait:
             return operation
-        return self._wait_for_resize(operation, minimum_nodes, progress)
+        return wait_for_resize(self._client, operation, minimum_nodes, progress)
 
     def cancel_resize(self) -> ResizeOperation:
         """Stop the running resize and go back to the size before it. Raises ResizeError."""
@@ -235,7 +230,7 @@ class Runtime:
         """Take the runtime down; returns when its processes are gone."""
         self._watcher.expect_end()
         self._work.close()
-        self._events.put(None)
+        self._cells.close()
         with contextlib.suppress(HeliostatError):
             self._client.stop()
         try:
@@ -255,13 +250,11 @@ class Runtime:
 
     def cell_started(self, cell_id: str) -> None:
         """Note that a cell began; returns at once and never fails."""
-        self._cell_id = cell_id
-        self._record(cell_id, "start")
+        self._cells.started(cell_id)
 
     def cell_ended(self, cell_id: str) -> None:
         """Note that a cell ended; returns at once and never fails."""
-        self._cell_id = None
-        self._record(cell_id, "end")
+        self._cells.ended(cell_id)
 
     def notice(self) -> str | None:
         """Something about the runtime that the user must hear, once."""
@@ -277,23 +270,6 @@ class Runtime:
             with contextlib.suppress(RuntimeUnavailableError):
                 self._watcher.let_go()
 
-    def _record(self, cell_id: str, phase: str) -> None:
-        if not self.alive:
-            return
-        if self._recorder is None:
-            self._recorder = threading.Thread(target=self._send_events, name="heliostat-cells", daemon=True)
-            self._recorder.start()
-        self._events.put(CellEvent(cell_id=cell_id, phase=phase, at=time.time()))
-
-    def _send_events(self) -> None:
-        while self.alive:
-            event = self._events.get()
-            if event is None:
-                return
-            # Accounts are a nicety: whatever goes wrong here must not show up in a cell.
-            with contextlib.suppress(Exception):
-                self._client.note_cell(event)
-
     def _wait_for_first_status(self) -> RuntimeStatus:
         deadline = time.monotonic() + _SECONDS_TO_STOP
         while time.monotonic() < deadline and self.alive:
@@ -301,32 +277,6 @@ class Runtime:
                 return self._client.status()
             time.sleep(0.01)
         return self._client.status()
-
-    def _wait_for_resize(
-        self,
-        operation: ResizeOperation,
-        minimum_nodes: int | None,
-        progress: Callable[[ResizeOperation], None] | None,
-    ) -> ResizeOperation:
-        status = self._client.status()
-        while True:
-            latest = status.resize
-            if latest is None or latest.operation_id != operation.operation_id:
-                message = "The runtime was restarted during the resize."
-                raise RuntimeLostError(message)
-            if progress is not None:
-                progress(latest)
-            if status.failure is not None:
-                raise RuntimeLostError(status.failure.what, status.failure.action)
-            enough = minimum_nodes is not None and latest.current.nodes >= minimum_nodes
-            if latest.state.finished or enough:
-                break
-            status = self._client.status(after=status.version, wait=30.0)
-        if latest.state is ResizeState.ROLLED_BACK:
-            raise ResizeTimeoutError(latest.message, "Free what it waited for, or use force=True.")
-        if latest.state is ResizeState.FAILED:
-            raise ResizeError(latest.message, "See %runtime log.")
-        return latest
 
 
 _lock = threading.Lock()
