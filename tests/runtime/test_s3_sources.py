@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 
+from heliostat._file_cache import FileCacheConfig
 from heliostat._stages import open_location
 from heliostat.data import DataConnector
-from heliostat.exceptions import DataError
+from heliostat.exceptions import ConfigurationError, DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,14 +69,119 @@ def test_a_key_that_is_refused_is_told(s3: S3Server, place: str, monkeypatch: py
     assert "wr0ngsecret" not in str(refused.value)
 
 
-def test_a_connector_uses_the_cache_when_asked(s3: S3Server, place: str, tmp_path: Path) -> None:
-    """The second epoch of a cached connector fetches nothing but versions; a changed file is seen."""
-    settings = {"cache_dir": str(tmp_path)}
-    connector = DataConnector.from_sources(None, [place], use_file_cache=True, file_cache_config=settings)
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the file cache of this test's processes is, with its settings left as they are."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return FileCacheConfig().directory
+
+
+_READ = """
+import pickle, sys
+connector = pickle.load(sys.stdin.buffer)
+print(connector.to_reader(["c1"]).read_all()["c1"][0].as_py())
+"""
+
+
+def test_what_is_read_again_is_not_fetched_again(s3: S3Server, place: str, cache: Path) -> None:
+    """Without any setting a second read fetches no content, here and in another process; changes are seen."""
+    connector = DataConnector.from_sources(None, [place])
     first = connector.to_reader(["c1", "c2"]).read_all()
-    before = s3.bytes_sent()
-    assert connector.to_reader(["c1", "c2"]).read_all() == first
-    assert s3.bytes_sent() - before < 10_000
+    assert first.num_rows == 20_000
+    narrow = connector.to_reader(["c1"]).read_all()
+    before = s3.objects_fetched()
+    assert DataConnector.from_sources(None, [place]).to_reader(["c1", "c2"]).read_all() == first
+    (batch, *_) = connector.to_torch_dataset(batch_size=5_000, columns=["c1", "c2"], cache=False)
+    told = subprocess.run(
+        [sys.executable, "-c", _READ], input=pickle.dumps(connector), capture_output=True, check=True
+    )
+    assert float(told.stdout) == narrow["c1"][0].as_py()
+    assert s3.objects_fetched() == before
+    assert batch["c1"].shape[0] == 5_000
     with open_location(place).join("wide.parquet").open_output() as file:
         pq.write_table(pa.table({"c1": [1.0], "c2": [2.0]}), file)
     assert connector.to_reader(["c1"]).read_all()["c1"].to_pylist() == [1.0]
+    assert s3.objects_fetched() > before
+    entries = list(cache.glob("??/*"))
+    assert DataConnector.from_sources(None, [place], use_file_cache=False).count() == 1
+    assert list(cache.glob("??/*")) == entries
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "arrow"])
+def test_every_format_is_cached(s3: S3Server, place: str, cache: Path, kind: str) -> None:
+    """Files that are streamed are cached like those that are read by parts, and as whole as they were."""
+    table = pa.table({"n": range(1000), "s": [f"s{i}" for i in range(1000)]})
+    text = {
+        "csv": "n,s\n" + "".join(f"{i},s{i}\n" for i in range(1000)),
+        "json": "".join(f'{{"n": {i}, "s": "s{i}"}}\n' for i in range(1000)),
+    }
+    with open_location(place).join(f"other/rows.{kind}").open_output() as file:
+        if kind == "arrow":
+            feather.write_feather(table, file)
+        else:
+            file.write(text[kind].encode())
+    connector = DataConnector.from_sources(None, [f"{place}/other"])
+    assert connector.to_arrow() == table
+    before = s3.objects_fetched()
+    assert connector.to_arrow() == table
+    assert connector.count() == 1000
+    assert s3.objects_fetched() == before
+
+
+def test_a_reader_whom_the_source_refuses_gets_nothing(
+    s3: S3Server, place: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies in the cache is refused to other credentials that may not read the object."""
+    connector = DataConnector.from_sources(None, [f"{place}/wide.parquet"])
+    assert connector.to_reader(["c1"]).read_all().num_rows == 20_000
+    assert list(cache.glob("??/*"))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wr0ngsecret")
+    other = DataConnector.from_sources(None, [f"{place}/wide.parquet"])
+    with s3.asking_for_credentials(), pytest.raises(DataError, match=r"wide\.parquet"):
+        other.to_reader(["c1"]).read_all()
+
+
+def test_the_cache_stays_below_its_share(s3: S3Server, place: str, cache: Path) -> None:
+    """Of more than the cache may hold, all is read, and what was used last is what is kept."""
+    small = 100 * 500_000 / shutil.disk_usage(cache.parent.parent).total
+    settings = {"max_disk_pct": small, "evict_interval_sec": 0}
+    connector = DataConnector.from_sources(None, [place], file_cache_config=settings)
+    assert connector.to_arrow().num_rows == 20_000
+    held = {path: path.stat().st_size for path in cache.glob("??/*")}
+    assert 0 < sum(held.values()) <= 500_000 < SIZE
+    last = connector.to_reader(["c19"]).read_all()
+    before = s3.objects_fetched()
+    assert connector.to_reader(["c19"]).read_all() == last
+    assert s3.objects_fetched() == before
+
+
+def test_without_a_directory_files_are_read_uncached(
+    s3: S3Server, place: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that cannot have the cache is no reason not to read; a cache that was asked for is one."""
+    cache.parent.mkdir()
+    cache.symlink_to("/nowhere")
+    assert DataConnector.from_sources(None, [place]).to_reader(["c1"]).read_all().num_rows == 20_000
+    with pytest.raises(ConfigurationError, match="cache_dir"):
+        DataConnector.from_sources(None, [place], use_file_cache=True).count()
+
+
+def test_versions_of_datasets_are_cached(
+    s3: S3Server, place: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version whose files are on S3 is fetched once; its options are checked like those of files."""
+    from heliostat.dataset import create_from_dataframe
+
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("HELIOSTAT_DATASETS", f"{place}/datasets")
+    dataset = create_from_dataframe(None, "rows", "v1", pa.table({"n": range(50_000)}))
+    assert dataset.read.to_arrow().num_rows == 50_000
+    before = s3.objects_fetched(below="/data/")
+    assert before
+    assert DataConnector.from_dataset(dataset).to_arrow().num_rows == 50_000
+    assert s3.objects_fetched(below="/data/") == before
+    with pytest.raises(ConfigurationError, match="'max_disk'"):
+        DataConnector.from_dataset(dataset, file_cache_config={"max_disk": 1})
+    with pytest.raises(ConfigurationError, match="'nope'"):
+        DataConnector.from_dataset(dataset, nope=1)

@@ -22,6 +22,7 @@ class S3Server:
         from werkzeug.serving import make_server
 
         self._sent = 0
+        self._requests: list[tuple[str, str]] = []
         app = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._counting(app), threaded=True)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -44,6 +45,7 @@ class S3Server:
 
     def _counting(self, app: Any) -> Any:
         def application(environ: Any, start_response: Any) -> Iterator[bytes]:
+            self._requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
             for chunk in app(environ, start_response):
                 self._sent += len(chunk)
                 yield chunk
@@ -53,6 +55,16 @@ class S3Server:
     def bytes_sent(self) -> int:
         """How many bytes of bodies were sent so far."""
         return self._sent
+
+    def objects_fetched(self, below: str = "/") -> int:
+        """How often content of objects with ``below`` in their paths was asked for so far.
+
+        Listings, and questions for versions, do not count.
+        """
+        return sum(
+            method == "GET" and below in path.removeprefix(f"/{self.bucket}")
+            for method, path in self._requests
+        )
 
     @contextlib.contextmanager
     def asking_for_credentials(self) -> Iterator[None]:

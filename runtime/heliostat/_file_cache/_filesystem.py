@@ -20,7 +20,7 @@ import pyarrow.fs as pa_fs
 
 from heliostat._file_cache._config import FileCacheConfig
 from heliostat._file_cache._store import Store, TooLargeError, entry_key
-from heliostat.exceptions import DataError
+from heliostat.exceptions import ConfigurationError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,11 +47,17 @@ def cached_filesystem(
     Raises
     ------
     ConfigurationError
-        A setting cannot be used.
+        A setting cannot be used, or there is no directory for the cache that was asked for. A cache
+        that nobody asked for is left out then.
     """
     config = FileCacheConfig.of(file_cache_config)
     wanted = filesystem.type_name != "local" if use_file_cache is None else use_file_cache
-    return pa_fs.PyFileSystem(_Cached(filesystem, Store(config))) if wanted else filesystem
+    if not wanted:
+        return filesystem
+    store = Store(config)
+    if use_file_cache or file_cache_config is not None:
+        _ = store.directory
+    return pa_fs.PyFileSystem(_Cached(filesystem, store))
 
 
 class _ChangedError(Exception):
@@ -126,8 +132,6 @@ class _Cached(pa_fs.FileSystemHandler):  # type: ignore[misc]
     def _part(self, opened: _Opened, start: int, length: int, *, name: str) -> Any:
         """Open a part in the cache, fetched if need be; None if the file changed meanwhile."""
         key = entry_key(self._identity, opened.path, opened.version or "", name)
-        if (file := self.store.get(key)) is not None:
-            return file
 
         def fill(file: IO[bytes]) -> None:
             try:
@@ -140,13 +144,13 @@ class _Cached(pa_fs.FileSystemHandler):  # type: ignore[misc]
                 raise _ChangedError
 
         try:
-            return self.store.put(key, length, fill)
+            return self.store.get(key) or self.store.put(key, length, fill)
         except _ChangedError:
             return None
         except _SourceError as error:
             raise error.reason from None
-        except (TooLargeError, OSError):
-            # No room, or a disk that fails: what is asked for is the file, not the cache.
+        except (ConfigurationError, TooLargeError, OSError):
+            # No directory on this node, no room, or a disk that fails: what is asked for is the file.
             return io.BytesIO(b"".join(_chunks(opened, start, length)))
 
     def _version(self, path: str, source: Any) -> str | None:

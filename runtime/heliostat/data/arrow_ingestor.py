@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from heliostat.data._sources import Source, source_from, source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -31,7 +31,8 @@ class ArrowIngestor:
     format:
         Format of the files, where their names do not say it.
     kwargs:
-        Further options for files: ``schema``, ``partitioning``.
+        Further options for files: ``schema``, ``partitioning``, ``use_file_cache``,
+        ``file_cache_config``.
 
     Raises
     ------
@@ -62,8 +63,33 @@ class ArrowIngestor:
         return cls.from_arrow(ray_ds, **kwargs)
 
     @classmethod
-    def from_arrow(cls, data: Any) -> Self:
-        """Make an ingestor over a relation, frame or dataset of this process. Raises DataError."""
+    def from_arrow(
+        cls,
+        data: Any,
+        use_file_cache: bool | None = None,
+        file_cache_config: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Make an ingestor over a relation, frame or dataset of this process.
+
+        Parameters
+        ----------
+        data:
+            What ``DataConnector.from_dataframe`` takes.
+        use_file_cache, file_cache_config:
+            Accepted where a setting is passed to whatever is read. What a process has at hand reads
+            its own files, if it has any, without the cache.
+
+        Raises
+        ------
+        ConfigurationError
+            A setting cannot be used.
+        DataError
+            ``data`` cannot be read as rows.
+        """
+        from heliostat._file_cache import FileCacheConfig
+
+        del use_file_cache
+        FileCacheConfig.of(file_cache_config)
         return cls.from_source(source_of(data))
 
     @classmethod

@@ -153,7 +153,8 @@ class DataConnector(Outputs):
             Reads instead of ``DEFAULT_INGESTOR_CLASS``; gets ``kwargs``.
         **kwargs:
             For files: ``format`` where the names do not say it, ``schema`` for columns and types that
-            differ between files, ``partitioning="hive"``.
+            differ between files, ``partitioning="hive"``. ``use_file_cache`` and ``file_cache_config``
+            are for the node's cache of remote files, which is on by default; see ``docs/stages.md``.
 
         Raises
         ------

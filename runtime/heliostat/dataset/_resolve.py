@@ -56,6 +56,8 @@ def version_files(identifier: Identifier, version: str) -> DatasetFiles:
     """Find the files of a version; see ``data_files``."""
     import pyarrow.parquet as pq
 
+    from heliostat._file_cache import cached_filesystem
+
     table = load_table(identifier)
     reference = table.refs().get(version)
     if reference is None or reference.snapshot_ref_type != "tag":
@@ -73,7 +75,7 @@ def version_files(identifier: Identifier, version: str) -> DatasetFiles:
         if not places:
             message = f"The version {version!r} of {'.'.join(identifier)} has no files."
             raise DatasetError(message, "It was not made by Heliostat; read it with PyIceberg.")
-        schema = pq.read_schema(places[0].path, filesystem=places[0].filesystem)
+        schema = pq.read_schema(places[0].path, filesystem=cached_filesystem(places[0].filesystem))
     return DatasetFiles(
         files=tuple(place.path for place in places),
         filesystem=places[0].filesystem,

@@ -25,12 +25,13 @@ def source_from(session: Any, sources: Sequence[DataSource], **options: Any) -> 
         Runs queries; not needed for others.
     options:
         How to read files: ``format``, ``schema``, ``partitioning``. For queries on a connection:
-        ``params``.
+        ``params``. For all, though of use to files and versions alone: ``use_file_cache`` and
+        ``file_cache_config``.
 
     Raises
     ------
     ConfigurationError
-        There are queries and no session.
+        There are queries and no session, or an option is not known.
     UnsupportedSourceError
         They are of several kinds, or of one that cannot be read.
     DataError
@@ -44,19 +45,23 @@ def source_from(session: Any, sources: Sequence[DataSource], **options: Any) -> 
     if kind is str:
         from heliostat.data._sources._files import FileOptions, FilesSource
 
-        return FilesSource([str(source) for source in sources], FileOptions(**_known(options)))
+        known = _known(options, "files", "format", "schema", "partitioning")
+        return FilesSource([str(source) for source in sources], FileOptions(**known))
     if kind is DataFrameInfo:
         if session is None:
             message = "A session is required to run a query."
             raise ConfigurationError(message, "Pass session=heliostat.context.get_active_session().")
+        params = _known(options, "queries", "params").get("params", ())
         queries = [source.sql for source in sources if isinstance(source, DataFrameInfo)]
-        return concatenated([query_source(session, query, **options) for query in queries])
+        return concatenated([query_source(session, query, params) for query in queries])
     from heliostat.data._sources._version import DatasetVersionSource
 
-    return concatenated([DatasetVersionSource(info) for info in sources if isinstance(info, DatasetInfo)])
+    cache = _known(options, "dataset versions")
+    infos = [info for info in sources if isinstance(info, DatasetInfo)]
+    return concatenated([DatasetVersionSource(info, **cache) for info in infos])
 
 
-def query_source(session: Any, query: str, params: Sequence[Any] = (), **ignored: Any) -> Source:
+def query_source(session: Any, query: str, params: Sequence[Any] = ()) -> Source:
     """Return the source for a query. Raises DataError when it is not valid or returns no rows.
 
     ``session`` is a session, or the name or URI of a connection, whose database is not asked yet.
@@ -65,7 +70,6 @@ def query_source(session: Any, query: str, params: Sequence[Any] = (), **ignored
     from heliostat.data._sources._dispatch import source_of
     from heliostat.data._sources._relation import RelationSource
 
-    del ignored
     if isinstance(session, str | Connection):
         from heliostat.data._sources._sql import SqlSource
 
@@ -102,12 +106,14 @@ def _kind(sources: Sequence[DataSource]) -> type:
     return found[0]
 
 
-def _known(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options, which must be those of files."""
-    known = {"format", "schema", "partitioning", "use_file_cache", "file_cache_config"}
-    unknown = sorted(set(options) - known)
+def _known(options: dict[str, Any], what: str, *own: str) -> dict[str, Any]:
+    """Return the options, which must be those of the file cache and of ``what``."""
+    from heliostat._file_cache import FileCacheConfig
+
+    known = (*own, "use_file_cache", "file_cache_config")
+    unknown = sorted(set(options) - set(known))
     if unknown:
-        message = f"{unknown[0]!r} is not an option for reading files."
-        action = "Options are format, schema, partitioning, use_file_cache and file_cache_config."
-        raise ConfigurationError(message, action)
+        message = f"{unknown[0]!r} is not an option for reading {what}."
+        raise ConfigurationError(message, f"Options are {', '.join(known)}.")
+    FileCacheConfig.of(options.get("file_cache_config"))
     return options

@@ -54,7 +54,8 @@ class FileOptions:
     partitioning:
         ``"hive"``: directories ``name=value`` are columns. ``None``: they are if all files have them.
     use_file_cache:
-        Keep what is read on a disk of the node, see ``docs/stages.md``.
+        Keep what is read on a disk of the node, see ``docs/stages.md``; ``None``: files that are not
+        on one already.
     file_cache_config:
         Settings of that cache.
     """
@@ -111,9 +112,7 @@ class FilesSource(Source):
     def _files(self) -> tuple[list[Entry], FileOptions, pa.Schema | None]:
         """Files, how to read them, and the columns that the names of their directories are."""
         found = [pair for name in self._names for pair in _listed(name)]
-        files = [file for file, _ in found]
-        if self._options.use_file_cache:
-            files = [_cached(file, self._options) for file in files]
+        files = _cached([file for file, _ in found], self._options)
         kinds = Counter(self._options.format or _format(file) for file in files)
         if len(kinds) > 1:
             shown = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
@@ -161,11 +160,20 @@ def _is_hidden(below: str) -> bool:
     return any(part.startswith(_HIDDEN) and "=" not in part for part in below.split("/") if part)
 
 
-def _cached(file: Entry, options: FileOptions) -> Entry:
+def _cached(files: Sequence[Entry], options: FileOptions) -> list[Entry]:
+    """Put the node's file cache before the files."""
     from heliostat._file_cache import cached_filesystem
 
-    filesystem = cached_filesystem(file.location.filesystem, True, options.file_cache_config)
-    return replace(file, location=replace(file.location, filesystem=filesystem))
+    # One for all files of a filesystem, so that a pickle has it once.
+    cached: dict[int, Any] = {}
+    for file in files:
+        plain = file.location.filesystem
+        if id(plain) not in cached:
+            cached[id(plain)] = cached_filesystem(plain, options.use_file_cache, options.file_cache_config)
+    return [
+        replace(file, location=replace(file.location, filesystem=cached[id(file.location.filesystem)]))
+        for file in files
+    ]
 
 
 def _joined(names: Sequence[str]) -> str:

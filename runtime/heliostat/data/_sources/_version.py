@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from heliostat.data._sources._base import Source, reading
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
@@ -17,10 +17,18 @@ if TYPE_CHECKING:
 
 
 class DatasetVersionSource(Source):
-    """One version. It is looked up once, and workers are told where the files are."""
+    """One version. It is looked up once, and workers are told where the files are.
 
-    def __init__(self, info: DatasetInfo) -> None:
-        self._info = info
+    Parameters
+    ----------
+    info:
+        Names the version.
+    **cache:
+        ``use_file_cache`` and ``file_cache_config``, see ``docs/stages.md``.
+    """
+
+    def __init__(self, info: DatasetInfo, **cache: Any) -> None:
+        self._info, self._cache = info, cache
         self._files: ParquetSource | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -48,11 +56,12 @@ class DatasetVersionSource(Source):
 
     def _found(self) -> ParquetSource:
         if self._files is None:
-            self._files = _lookup(self._info)
+            self._files = _lookup(self._info, self._cache)
         return self._files
 
 
-def _lookup(info: DatasetInfo) -> ParquetSource:
+def _lookup(info: DatasetInfo, cache: Mapping[str, Any]) -> ParquetSource:
+    from heliostat._file_cache import cached_filesystem
     from heliostat._location import Entry, Location
     from heliostat.data._sources._parquet import ParquetSource
     from heliostat.dataset._resolve import data_files
@@ -60,6 +69,7 @@ def _lookup(info: DatasetInfo) -> ParquetSource:
     found = data_files(info)
     with reading(f"The version {info.version!r} of {info.fully_qualified_name}"):
         infos = found.filesystem.get_file_info(list(found.files))
+    filesystem = cached_filesystem(found.filesystem, **cache)
     return ParquetSource(
-        [Entry(Location(found.filesystem, i.path, i.path), i.size or 0, None) for i in infos], [info]
+        [Entry(Location(filesystem, i.path, i.path), i.size or 0, None) for i in infos], [info]
     )
