@@ -10,6 +10,7 @@
 ``POST runtimes/KERNEL_ID/restart``    ``RestartRequest`` -> ``RuntimeStatus``
 ``POST runtimes/KERNEL_ID/stop``       take it down; the kernel and its variables stay
 ``POST runtimes/KERNEL_ID/cancel-work``     ``WorkChoice``: have a piece of work stop
+``POST runtimes/KERNEL_ID/stop-rank``       ``RankChoice``: have a rank stop what it runs
 ``GET runtimes/KERNEL_ID/tasks/TASK_ID``    last lines of the log of a piece of work (``LogTail``)
 ``WebSocket stream``                   live updates of any number of runtimes (``_stream``)
 ``GET version``                        versions of the package and of the API (``VersionInfo``)
@@ -32,12 +33,16 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 
 import heliostat
+from heliostat import _calls as calls
 from heliostat._messages import (
     API_VERSION,
     ErrorBody,
+    Message,
+    RankChoice,
     ResizeRequest,
     ResizeTarget,
     RestartRequest,
+    RuntimeStatus,
     WorkChoice,
 )
 from heliostat._supervisor.config import LOG
@@ -66,6 +71,17 @@ _STATUS_OF: tuple[tuple[type[HeliostatError], int], ...] = (
     (RuntimeUnavailableError, 504),
 )
 _T = TypeVar("_T")
+_WITH_BODY: dict[str, tuple[type[Message], Callable[[Any], calls.Call[Any]]]] = {
+    "plan": (ResizeTarget, calls.plan),
+    "resize": (ResizeRequest, calls.resize),
+    "restart": (RestartRequest, calls.restart),
+    "cancel-work": (WorkChoice, calls.cancel_work),
+    "stop-rank": (RankChoice, calls.stop_rank),
+}
+_WITHOUT_BODY: dict[str, Callable[[], calls.Call[Any]]] = {
+    "cancel-resize": calls.cancel_resize,
+    "stop": calls.stop,
+}
 _LOG_LINES = 100
 _LOG_BYTES = 64 * 1024
 
@@ -128,7 +144,7 @@ class RuntimeHandler(_Handler):
 
         async def view(client: SupervisorClient, _: Manifest) -> RuntimeView:
             at = time.time()
-            status = clamp(await client.status(), self._limits.ceilings())
+            status = clamp(await client.ask(calls.status()), self._limits.ceilings())
             return RuntimeView(at=at, status=status, sample=await client.latest_sample(at))
 
         await self._relay(kernel_id, view)
@@ -156,7 +172,7 @@ class WorkLogHandler(_Handler):
         """Answer with a ``LogTail``."""
 
         async def tail(client: SupervisorClient, _: Manifest) -> LogTail:
-            return LogTail(lines=await client.work_log(task_id))
+            return LogTail(lines=await client.ask(calls.work_log(task_id, _LOG_LINES)))
 
         await self._relay(kernel_id, tail)
 
@@ -169,24 +185,20 @@ class ActionHandler(_Handler):
         """Relay an action; 400 for a body that is not the action's."""
 
         async def act(client: SupervisorClient, _: Manifest) -> Any:
-            ceilings = self._limits.ceilings()
-            if action == "plan":
-                target = self._body(ResizeTarget)
-                check(target, ceilings)
-                return await client.plan(target)
-            if action == "resize":
-                request = self._body(ResizeRequest)
-                check(request.target, ceilings)
-                return await client.resize(request)
-            if action == "restart":
-                restart = self._body(RestartRequest)
-                check(restart.target, ceilings)
-                return clamp(await client.restart(restart), ceilings)
-            if action == "cancel-work":
-                return await client.cancel_work(self._body(WorkChoice))
-            return await (client.cancel_resize() if action == "cancel-resize" else client.stop())
+            answer = await client.ask(self._call(action))
+            return clamp(answer, self._limits.ceilings()) if isinstance(answer, RuntimeStatus) else answer
 
         await self._relay(kernel_id, act)
+
+    def _call(self, action: str) -> calls.Call[Any]:
+        if action in _WITHOUT_BODY:
+            return _WITHOUT_BODY[action]()
+        kind, make = _WITH_BODY[action]
+        body = self._body(kind)
+        wish = body if isinstance(body, ResizeTarget) else getattr(body, "target", None)
+        if wish is not None:
+            check(wish, self._limits.ceilings())
+        return make(body)
 
     def _body(self, kind: type[_T]) -> _T:
         try:
@@ -219,13 +231,14 @@ def handlers(base_url: str, limits: HeliostatLimits) -> list[tuple[str, type[Any
     """Routes of the extension below the server's base URL."""
     root = url_path_join(base_url, "heliostat", "api")
     kernel = url_path_join(root, "runtimes", r"([\w-]+)")
+    actions = "|".join([*_WITH_BODY, *_WITHOUT_BODY])
     given = {"limits": limits}
     return [
         (url_path_join(root, "runtimes"), RuntimesHandler, given),
         (kernel, RuntimeHandler, given),
         (url_path_join(kernel, "log"), LogHandler, given),
         (url_path_join(kernel, "tasks", r"([\w-]+)"), WorkLogHandler, given),
-        (url_path_join(kernel, "(plan|resize|cancel-resize|cancel-work|restart|stop)"), ActionHandler, given),
+        (url_path_join(kernel, f"({actions})"), ActionHandler, given),
         (url_path_join(root, "stream"), StreamHandler, given),
         (url_path_join(root, "version"), VersionHandler, given),
     ]

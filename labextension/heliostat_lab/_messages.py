@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from heliostat._messages import CellAccount, ErrorBody, Message, Node, RuntimeStatus, Sample, Work
+from heliostat._messages import CellAccount, ErrorBody, Message, Node, Rank, RuntimeStatus, Sample, Work
 
 
 class RuntimeView(Message, frozen=True):
@@ -55,6 +55,7 @@ class StreamUpdate(Message, frozen=True, kw_only=True, omit_defaults=True):
     nodes: list[Node] | None = None
     cells: list[CellAccount] | None = None
     work: list[Work] | None = None
+    ranks: list[Rank] | None = None
     problem: ErrorBody | None = None
     """Why there is no news, in the supervisor's words or ours."""
     kernel_end: KernelEnd | None = None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from heliostat import _calls as calls
 from heliostat._messages import ErrorBody
 from heliostat.exceptions import HeliostatError
 from heliostat_lab._kernel_end import describe_end
@@ -18,7 +19,7 @@ from heliostat_lab._supervisor_client import SupervisorClient
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from heliostat._messages import CellAccount, Manifest, Node, RuntimeStatus, Sample, Work
+    from heliostat._messages import Manifest, RuntimeStatus, Sample
     from heliostat_lab._kernels import Kernels
 
 _HISTORY_SECONDS = 900.0
@@ -73,11 +74,13 @@ class Relay:
         self._latest, self._end_told = None, False
         waiting: asyncio.Task[RuntimeStatus] | None = None
         try:
-            status = await client.status()
+            status = await client.ask(calls.status())
             self._tell(status=clamp(status, self._ceilings))
             news = _News(client, time.time() - _HISTORY_SECONDS)
             while True:
-                waiting = waiting or asyncio.create_task(client.status(status.version, _LONG_POLL_SECONDS))
+                waiting = waiting or asyncio.create_task(
+                    client.ask(calls.status(status.version, _LONG_POLL_SECONDS))
+                )
                 await self._tell_readings(news)
                 self._look_at_kernel()
                 done, _ = await asyncio.wait({waiting}, timeout=self._interval)
@@ -91,12 +94,11 @@ class Relay:
             client.close()
 
     async def _tell_readings(self, news: _News) -> None:
-        samples, nodes = await news.samples(), await news.nodes()
-        cells, work = await news.cells(), await news.work()
+        samples, changed = await news.samples(), await news.changed()
         if samples:
             self._latest, self._end_told = samples[-1], False
-        if samples or any(part is not None for part in (nodes, cells, work)):
-            self._tell(samples=samples, nodes=nodes, cells=cells, work=work)
+        if samples or any(part is not None for part in changed.values()):
+            self._tell(samples=samples, **changed)
 
     def _look_at_kernel(self) -> None:
         """Tell once how the kernel's process ended, while the server still knows."""
@@ -117,30 +119,28 @@ class _News:
 
     def __init__(self, client: SupervisorClient, since: float) -> None:
         self._client, self._since = client, since
-        self._nodes: list[Node] | None = None
-        self._cells: list[CellAccount] | None = None
-        self._work: list[Work] | None = None
+        self._told: dict[str, object] = {}
 
     async def samples(self) -> list[Sample]:
-        found = await self._client.samples(self._since)
+        found = await self._client.ask(calls.samples(self._since))
         if found:
             self._since = found[-1].at
         return thin(found, _HISTORY_POINTS)
 
-    async def nodes(self) -> list[Node] | None:
-        found = await self._client.nodes()
-        changed, self._nodes = found != self._nodes, found
-        return found if changed else None
-
-    async def cells(self) -> list[CellAccount] | None:
-        found = await self._client.cells()
-        changed, self._cells = found != self._cells, found
-        return found if changed else None
-
-    async def work(self) -> list[Work] | None:
-        found = await self._client.work()
-        changed, self._work = found != self._work, found
-        return found if changed else None
+    async def changed(self) -> dict[str, object]:
+        """Parts of a ``StreamUpdate``, by name; ``None`` for one without news."""
+        asked: dict[str, calls.Call[Any]] = {
+            "nodes": calls.nodes(),
+            "cells": calls.cells(),
+            "work": calls.work(),
+            "ranks": calls.ranks(),
+        }
+        news: dict[str, object] = {}
+        for name, call in asked.items():
+            found = await self._client.ask(call)
+            news[name] = None if found == self._told.get(name) else found
+            self._told[name] = found
+        return news
 
 
 def thin(samples: list[Sample], most: int) -> list[Sample]:

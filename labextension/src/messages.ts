@@ -69,6 +69,8 @@ export interface GpuProcess {
   /** Role in this runtime; `null` for somebody else's process. */
   role: string | null;
   name: string | null;
+  /** Kernel whose runtime it belongs to, where that is another one of this user. */
+  kernel_id?: string | null;
 }
 
 /** What the machine (or the container that limits us) uses. */
@@ -168,6 +170,24 @@ export interface ProcessUse {
 
 /** Who owns the Ray cluster behind a runtime. */
 export type Provider = 'attached' | 'local';
+
+/** One of the processes behind `%%distribute`. */
+export interface Rank {
+  rank: number;
+  /** `starting`, `idle`, `busy` or `dead`. */
+  state: string;
+  pid?: number | null;
+  /** Id of its Ray node. */
+  node?: string | null;
+  /** First line of the cell that it runs; empty if it runs none. */
+  doing?: string;
+  stop_requested?: boolean;
+}
+
+/** Body of `POST /v1/ranks/stop`. */
+export interface RankChoice {
+  rank: number;
+}
 
 /** What Ray has given out. */
 export interface RayUse {
@@ -344,6 +364,7 @@ export interface StreamUpdate {
   nodes?: Node[] | null;
   cells?: CellAccount[] | null;
   work?: Work[] | null;
+  ranks?: Rank[] | null;
   /** Why there is no news, in the supervisor's words or ours. */
   problem?: ErrorBody | null;
   kernel_end?: KernelEnd | null;
@@ -396,11 +417,15 @@ export interface WorkChoice {
 export interface WorkOrders {
   /** Ids of pieces that shall stop. */
   cancel: string[];
+  /** Ranks that shall stop what they run. */
+  stop_ranks?: number[];
 }
 
 /** Body of `POST /v1/tasks`: pieces of work that are new or have changed. */
 export interface WorkReport {
-  work: Work[];
+  work?: Work[];
+  /** All ranks that there are; `null`: as in the report before. */
+  ranks?: Rank[] | null;
 }
 
 /** What became of a piece of long work. */
@@ -436,6 +461,8 @@ export interface IMessages {
   Owner: Owner;
   ProcessUse: ProcessUse;
   Provider: Provider;
+  Rank: Rank;
+  RankChoice: RankChoice;
   RayUse: RayUse;
   ResizeChange: ResizeChange;
   ResizeOperation: ResizeOperation;
@@ -471,7 +498,7 @@ export const SCHEMAS: Record<keyof IMessages, object> = {
   ErrorBody: {"type": "object", "properties": {"error": {"type": "string"}, "message": {"type": "string"}, "action": {"type": "string"}, "fields": {"type": "object"}}, "required": ["error", "message"]},
   Failure: {"type": "object", "properties": {"what": {"type": "string"}, "action": {"type": "string"}, "log_tail": {"type": "array", "items": {"type": "string"}}, "error": {"type": "string"}}, "required": ["what", "action"]},
   Gpu: {"type": "object", "properties": {"index": {"type": "integer"}, "uuid": {"type": "string"}, "name": {"type": "string"}, "mig": {"type": "boolean"}, "utilization_percent": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "memory_used_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "memory_limit_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "temperature_celsius": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "power_watts": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "power_limit_watts": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "processes": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/GpuProcess"}}, {"type": "null"}]}}, "required": ["index", "uuid", "name", "mig", "utilization_percent", "memory_used_bytes", "memory_limit_bytes", "temperature_celsius", "power_watts", "power_limit_watts", "processes"]},
-  GpuProcess: {"type": "object", "properties": {"pid": {"type": "integer"}, "memory_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "role": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "name": {"anyOf": [{"type": "string"}, {"type": "null"}]}}, "required": ["pid", "memory_bytes", "role", "name"]},
+  GpuProcess: {"type": "object", "properties": {"pid": {"type": "integer"}, "memory_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "role": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "name": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "kernel_id": {"anyOf": [{"type": "string"}, {"type": "null"}]}}, "required": ["pid", "memory_bytes", "role", "name"]},
   HostUse: {"type": "object", "properties": {"cpu_percent": {"type": "number"}, "cpus": {"type": "number"}, "memory_used_bytes": {"type": "integer"}, "memory_limit_bytes": {"type": "integer"}, "shm_used_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "shm_limit_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "disk_used_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "disk_limit_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}}, "required": ["cpu_percent", "cpus", "memory_used_bytes", "memory_limit_bytes", "shm_used_bytes", "shm_limit_bytes", "disk_used_bytes", "disk_limit_bytes"]},
   KernelEnd: {"type": "object", "properties": {"at": {"type": "number"}, "what": {"type": "string"}, "action": {"type": "string"}}, "required": ["at", "what", "action"]},
   Limits: {"type": "object", "properties": {"cpus": {"type": "integer"}, "gpus": {"type": "integer"}, "memory_bytes": {"type": "integer"}, "object_store_bytes": {"type": "integer"}, "nodes": {"type": "integer"}}, "required": ["cpus", "gpus", "memory_bytes", "object_store_bytes", "nodes"]},
@@ -482,6 +509,8 @@ export const SCHEMAS: Record<keyof IMessages, object> = {
   Owner: {"type": "object", "properties": {"pid": {"type": "integer"}, "started_at": {"type": "number"}, "kernel_id": {"anyOf": [{"type": "string"}, {"type": "null"}]}}, "required": ["pid", "started_at"]},
   ProcessUse: {"type": "object", "properties": {"pid": {"type": "integer"}, "name": {"type": "string"}, "role": {"type": "string"}, "cpu_seconds": {"type": "number"}, "cpu_percent": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "memory_bytes": {"type": "integer"}}, "required": ["pid", "name", "role", "cpu_seconds", "cpu_percent", "memory_bytes"]},
   Provider: {"enum": ["attached", "local"]},
+  Rank: {"type": "object", "properties": {"rank": {"type": "integer"}, "state": {"type": "string"}, "pid": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "node": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "doing": {"type": "string"}, "stop_requested": {"type": "boolean"}}, "required": ["rank", "state"]},
+  RankChoice: {"type": "object", "properties": {"rank": {"type": "integer"}}, "required": ["rank"]},
   RayUse: {"type": "object", "properties": {"cpus": {"type": "number"}, "cpus_used": {"type": "number"}, "gpus": {"type": "number"}, "gpus_used": {"type": "number"}, "memory_bytes": {"type": "integer"}, "memory_used_bytes": {"type": "integer"}, "object_store_bytes": {"type": "integer"}, "object_store_used_bytes": {"type": "integer"}, "pending": {"type": "array", "items": {"type": "string"}}}, "required": ["cpus", "cpus_used", "gpus", "gpus_used", "memory_bytes", "memory_used_bytes", "object_store_bytes", "object_store_used_bytes", "pending"]},
   ResizeChange: {"type": "object", "properties": {"kind": {"type": "string"}, "amount": {"type": "number"}, "node": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "text": {"type": "string"}}, "required": ["kind", "amount", "node", "text"]},
   ResizeOperation: {"type": "object", "properties": {"operation_id": {"type": "string"}, "state": {"$ref": "#/$defs/ResizeState"}, "plan": {"$ref": "#/$defs/ResizePlan"}, "started_at": {"type": "number"}, "ended_at": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "current": {"$ref": "#/$defs/Resources"}, "waiting_for": {"type": "array", "items": {"type": "string"}}, "message": {"type": "string"}}, "required": ["operation_id", "state", "plan", "started_at", "ended_at", "current", "waiting_for", "message"]},
@@ -497,13 +526,13 @@ export const SCHEMAS: Record<keyof IMessages, object> = {
   Sample: {"type": "object", "properties": {"at": {"type": "number"}, "host": {"$ref": "#/$defs/HostUse"}, "processes": {"type": "array", "items": {"$ref": "#/$defs/ProcessUse"}}, "gpus": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Gpu"}}, {"type": "null"}]}, "ray": {"anyOf": [{"$ref": "#/$defs/RayUse"}, {"type": "null"}]}}, "required": ["at", "host", "processes", "gpus", "ray"]},
   Step: {"type": "object", "properties": {"name": {"type": "string"}, "at": {"type": "number"}, "elapsed": {"type": "number"}}, "required": ["name", "at", "elapsed"]},
   StreamRequest: {"type": "object", "properties": {"kernel_id": {"type": "string"}, "follow": {"type": "boolean"}, "interval": {"type": "number"}}, "required": ["kernel_id"]},
-  StreamUpdate: {"type": "object", "properties": {"kernel_id": {"type": "string"}, "at": {"type": "number"}, "present": {"type": "boolean"}, "status": {"anyOf": [{"$ref": "#/$defs/RuntimeStatus"}, {"type": "null"}]}, "samples": {"type": "array", "items": {"$ref": "#/$defs/Sample"}}, "nodes": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Node"}}, {"type": "null"}]}, "cells": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/CellAccount"}}, {"type": "null"}]}, "work": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Work"}}, {"type": "null"}]}, "problem": {"anyOf": [{"$ref": "#/$defs/ErrorBody"}, {"type": "null"}]}, "kernel_end": {"anyOf": [{"$ref": "#/$defs/KernelEnd"}, {"type": "null"}]}}, "required": ["kernel_id", "at"]},
+  StreamUpdate: {"type": "object", "properties": {"kernel_id": {"type": "string"}, "at": {"type": "number"}, "present": {"type": "boolean"}, "status": {"anyOf": [{"$ref": "#/$defs/RuntimeStatus"}, {"type": "null"}]}, "samples": {"type": "array", "items": {"$ref": "#/$defs/Sample"}}, "nodes": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Node"}}, {"type": "null"}]}, "cells": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/CellAccount"}}, {"type": "null"}]}, "work": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Work"}}, {"type": "null"}]}, "ranks": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Rank"}}, {"type": "null"}]}, "problem": {"anyOf": [{"$ref": "#/$defs/ErrorBody"}, {"type": "null"}]}, "kernel_end": {"anyOf": [{"$ref": "#/$defs/KernelEnd"}, {"type": "null"}]}}, "required": ["kernel_id", "at"]},
   Transition: {"type": "object", "properties": {"state": {"$ref": "#/$defs/RuntimeState"}, "at": {"type": "number"}, "reason": {"type": "string"}}, "required": ["state", "at", "reason"]},
   VersionInfo: {"type": "object", "properties": {"version": {"type": "string"}, "api": {"type": "string"}}, "required": ["version", "api"]},
   Work: {"type": "object", "properties": {"task_id": {"type": "string"}, "kind": {"type": "string"}, "name": {"type": "string"}, "unit": {"type": "string"}, "state": {"$ref": "#/$defs/WorkState"}, "started_at": {"type": "number"}, "updated_at": {"type": "number"}, "ended_at": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "done": {"type": "number"}, "total": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "metrics": {"type": "object"}, "workers": {"type": "array", "items": {"$ref": "#/$defs/WorkWorker"}}, "message": {"type": "string"}, "log_path": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "cell_id": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "cancel_requested": {"type": "boolean"}}, "required": ["task_id", "kind", "name", "unit", "state", "started_at", "updated_at"]},
   WorkChoice: {"type": "object", "properties": {"task_id": {"type": "string"}}, "required": ["task_id"]},
-  WorkOrders: {"type": "object", "properties": {"cancel": {"type": "array", "items": {"type": "string"}}}, "required": ["cancel"]},
-  WorkReport: {"type": "object", "properties": {"work": {"type": "array", "items": {"$ref": "#/$defs/Work"}}}, "required": ["work"]},
+  WorkOrders: {"type": "object", "properties": {"cancel": {"type": "array", "items": {"type": "string"}}, "stop_ranks": {"type": "array", "items": {"type": "integer"}}}, "required": ["cancel"]},
+  WorkReport: {"type": "object", "properties": {"work": {"type": "array", "items": {"$ref": "#/$defs/Work"}}, "ranks": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Rank"}}, {"type": "null"}]}}, "required": []},
   WorkState: {"enum": ["cancelled", "done", "failed", "running"]},
   WorkWorker: {"type": "object", "properties": {"rank": {"type": "integer"}, "pid": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "node": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "rows": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "memory_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "message": {"type": "string"}}, "required": ["rank"]},
 };

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import http.client
 import socket
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from msgspec.json import decode
 
+from heliostat import _calls as calls
 from heliostat._messages import (
-    API_VERSION,
     CellAccount,
     CellEvent,
     DriverEvent,
     ErrorBody,
     Node,
+    Rank,
+    RankChoice,
     ResizeOperation,
     ResizePlan,
     ResizeRequest,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SECONDS_TO_ANSWER = 30.0
+_T = TypeVar("_T")
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -62,88 +64,85 @@ class SupervisorClient:
 
     def status(self, after: int | None = None, wait: float = 0.0) -> RuntimeStatus:
         """Return the status; with ``after``, once its version is above it (at most ``wait`` s)."""
-        query = {} if after is None else {"after": after, "wait": wait}
-        content = self._call("GET", "/runtime", query=query, timeout=_SECONDS_TO_ANSWER + wait)
-        return decode(content, type=RuntimeStatus)
+        return self._ask(calls.status(after, wait))
 
     def stop(self) -> None:
         """Begin to take the runtime down."""
-        self._call("POST", "/runtime/stop")
+        self._ask(calls.stop())
 
     def restart(self, target: ResizeTarget) -> RuntimeStatus:
         """Boot Ray anew; returns when it is up or has failed."""
-        content = self._call("POST", "/runtime/restart", RestartRequest(target=target), timeout=180.0)
-        return decode(content, type=RuntimeStatus)
+        return self._ask(calls.restart(RestartRequest(target=target)))
 
     def check_restart(self, target: ResizeTarget) -> None:
         """Say whether ``restart`` could be done. Raises ResizeError, BootError."""
-        self._call("POST", "/runtime/restart", RestartRequest(target=target, check_only=True))
+        self._ask(calls.restart(RestartRequest(target=target, check_only=True)))
 
     def nodes(self) -> list[Node]:
         """Return the nodes, head first."""
-        return decode(self._call("GET", "/nodes"), type=list[Node])
+        return self._ask(calls.nodes())
 
     def samples(self, since: float) -> list[Sample]:
         """Return readings taken after ``since``."""
-        return decode(self._call("GET", "/samples", query={"since": since}), type=list[Sample])
+        return self._ask(calls.samples(since))
 
     def cells(self) -> list[CellAccount]:
         """Return what each cell used."""
-        return decode(self._call("GET", "/cells"), type=list[CellAccount])
+        return self._ask(calls.cells())
 
     def note_cell(self, event: CellEvent) -> None:
         """Note that a cell began or ended."""
-        self._call("POST", "/cells", event)
+        self._ask(calls.note_cell(event))
 
     def note_driver(self, *, connected: bool) -> None:
         """Note that the owner is about to connect to Ray, or has let go of it."""
-        self._call("POST", "/driver", DriverEvent(connected=connected))
+        self._ask(calls.note_driver(DriverEvent(connected=connected)))
 
     def work(self) -> list[Work]:
         """Return the long work of the owner, oldest first."""
-        return decode(self._call("GET", "/tasks"), type=list[Work])
+        return self._ask(calls.work())
 
     def report_work(self, report: WorkReport) -> WorkOrders:
         """Tell news of the owner's work; returns what shall stop."""
-        return decode(self._call("POST", "/tasks", report), type=WorkOrders)
+        return self._ask(calls.report_work(report))
 
     def cancel_work(self, task_id: str) -> None:
         """Ask for a piece of work to stop. Raises ConfigurationError where it does not run."""
-        self._call("POST", "/tasks/cancel", WorkChoice(task_id=task_id))
+        self._ask(calls.cancel_work(WorkChoice(task_id=task_id)))
 
     def work_log(self, task_id: str, lines: int) -> list[str]:
         """Return the last lines of the log of a piece of work."""
-        query = {"task_id": task_id, "lines": lines}
-        return decode(self._call("GET", "/tasks/log", query=query), type=list[str])
+        return self._ask(calls.work_log(task_id, lines))
+
+    def ranks(self) -> list[Rank]:
+        """Return the processes behind ``%%distribute``, in their order."""
+        return self._ask(calls.ranks())
+
+    def stop_rank(self, rank: int) -> None:
+        """Ask for a rank to stop what it runs. Raises ConfigurationError where it runs nothing."""
+        self._ask(calls.stop_rank(RankChoice(rank=rank)))
 
     def plan(self, target: ResizeTarget) -> ResizePlan:
         """Say what a resize would do."""
-        return decode(self._call("POST", "/resize/plan", target), type=ResizePlan)
+        return self._ask(calls.plan(target))
 
     def resize(self, request: ResizeRequest) -> ResizeOperation:
         """Begin a resize."""
-        return decode(self._call("POST", "/resize", request), type=ResizeOperation)
+        return self._ask(calls.resize(request))
 
     def cancel_resize(self) -> ResizeOperation:
         """Go back to the size before the running resize."""
-        return decode(self._call("POST", "/resize/cancel", timeout=60.0), type=ResizeOperation)
+        return self._ask(calls.cancel_resize())
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
-        return decode(self._call("GET", "/openapi.json"), type=dict[str, Any])
+        return self._ask(calls.openapi())
 
-    def _call(
-        self,
-        method: str,
-        path: str,
-        body: msgspec.Struct | None = None,
-        query: dict[str, Any] | None = None,
-        timeout: float = _SECONDS_TO_ANSWER,
-    ) -> bytes:
-        url = f"/{API_VERSION}{path}" + (f"?{urlencode(query)}" if query else "")
-        connection = _UnixConnection(self._path, timeout)
+    def _ask(self, call: calls.Call[_T]) -> _T:
+        seconds = _SECONDS_TO_ANSWER if call.seconds is None else call.seconds
+        connection = _UnixConnection(self._path, seconds + call.waits)
         try:
-            connection.request(method, url, None if body is None else msgspec.json.encode(body))
+            connection.request(call.method, call.target, call.content)
             response = connection.getresponse()
             content = response.read()
         except PermissionError as error:
@@ -156,7 +155,7 @@ class SupervisorClient:
             connection.close()
         if response.status >= 400:
             raise _error(content, response.status)
-        return content
+        return call.decode(content)
 
 
 def _error(content: bytes, status: int) -> Exception:

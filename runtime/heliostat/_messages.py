@@ -301,6 +301,8 @@ class GpuProcess(Message, frozen=True, kw_only=True):
     role: str | None
     """Role in this runtime; ``None`` for somebody else's process."""
     name: str | None
+    kernel_id: str | None = None
+    """Kernel whose runtime it belongs to, where that is another one of this user."""
 
 
 class Gpu(Message, frozen=True, kw_only=True):
@@ -418,10 +420,26 @@ class Work(Message, frozen=True, kw_only=True):
     cancel_requested: bool = False
 
 
+class Rank(Message, frozen=True, kw_only=True):
+    """One of the processes behind ``%%distribute``."""
+
+    rank: int
+    state: str
+    """``starting``, ``idle``, ``busy`` or ``dead``."""
+    pid: int | None = None
+    node: str | None = None
+    """Id of its Ray node."""
+    doing: str = ""
+    """First line of the cell that it runs; empty if it runs none."""
+    stop_requested: bool = False
+
+
 class WorkReport(Message, frozen=True, kw_only=True):
     """Body of ``POST /v1/tasks``: pieces of work that are new or have changed."""
 
-    work: list[Work]
+    work: list[Work] = []
+    ranks: list[Rank] | None = None
+    """All ranks that there are; ``None``: as in the report before."""
 
 
 class WorkOrders(Message, frozen=True, kw_only=True):
@@ -429,12 +447,20 @@ class WorkOrders(Message, frozen=True, kw_only=True):
 
     cancel: list[str]
     """Ids of pieces that shall stop."""
+    stop_ranks: list[int] = []
+    """Ranks that shall stop what they run."""
 
 
 class WorkChoice(Message, frozen=True, kw_only=True):
     """Body of ``POST /v1/tasks/cancel``."""
 
     task_id: str
+
+
+class RankChoice(Message, frozen=True, kw_only=True):
+    """Body of ``POST /v1/ranks/stop``."""
+
+    rank: int
 
 
 class Manifest(Message, frozen=True, kw_only=True):
@@ -469,6 +495,8 @@ PUBLIC_MESSAGES: tuple[type[Message], ...] = (
     ErrorBody,
     Manifest,
     Node,
+    Rank,
+    RankChoice,
     ResizeOperation,
     ResizePlan,
     ResizeRequest,

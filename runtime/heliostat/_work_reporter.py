@@ -1,7 +1,8 @@
 """Forward the progress of this process's work to its supervisor, and hear what shall stop.
 
-One thread for each runtime, started with its first task. It never holds up the work: a task that
-changes is only marked, and what the thread cannot deliver is told with the next report.
+One thread for each runtime, started with its first task or its first ranks. It never holds up the
+work: a task that changes is only marked, and what the thread cannot deliver is told with the next
+report.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING
 
-from heliostat import _progress
-from heliostat._messages import Work, WorkReport, WorkState, WorkWorker
+from heliostat import _crew, _progress
+from heliostat._messages import Rank, Work, WorkReport, WorkState, WorkWorker
 from heliostat.exceptions import HeliostatError
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_REPORTS = 0.25
 """So soon is news told, and so soon is a wish to cancel heard while something runs."""
+_SECONDS_BETWEEN_LOOKS = 1.0
+"""So often is looked at ranks that nobody has news of."""
 
 
 class WorkReporter:
@@ -32,15 +35,17 @@ class WorkReporter:
         self._changed: dict[str, Task] = {}
         self._running: dict[str, Task] = {}
         self._cells: dict[str, str | None] = {}
+        self._ranks: list[Rank] = []
         self._news = threading.Event()
         self._closed = False
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._unsubscribe = _progress.subscribe(self._on_change)
+        self._unsubscribe = (_progress.subscribe(self._on_change), _crew.subscribe(self._on_crew))
 
     def close(self) -> None:
         """Stop listening; what was not told yet stays untold."""
-        self._unsubscribe()
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
         self._closed = True
         self._news.set()
 
@@ -49,6 +54,13 @@ class WorkReporter:
         with self._lock:
             self._changed[task_id] = task
             self._cells.setdefault(task_id, self._current_cell())
+        self._wake()
+
+    def _on_crew(self) -> None:
+        self._wake()
+
+    def _wake(self) -> None:
+        with self._lock:
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._run, name="heliostat-work", daemon=True)
                 self._thread.start()
@@ -57,17 +69,26 @@ class WorkReporter:
     def _run(self) -> None:
         pause = threading.Event()
         while not self._closed:
-            # While something runs, a report without news asks whether it shall stop.
-            self._news.wait(_SECONDS_BETWEEN_REPORTS if self._running else None)
+            self._news.wait(self._patience())
             self._news.clear()
             with self._lock:
                 tasks, self._changed = self._changed, {}
-            if tasks or self._running:
-                self._report(tasks)
+            ranks = _ranks()
+            # While something runs, a report without news asks whether it shall stop.
+            if tasks or self._running or ranks != self._ranks or _busy(ranks):
+                self._report(tasks, ranks)
             pause.wait(_SECONDS_BETWEEN_REPORTS)
 
-    def _report(self, tasks: dict[str, Task]) -> None:
-        report = WorkReport(work=[_message(task, self._cells[key]) for key, task in tasks.items()])
+    def _patience(self) -> float | None:
+        if self._running or _busy(self._ranks):
+            return _SECONDS_BETWEEN_REPORTS
+        return None if _crew.crew() is None else _SECONDS_BETWEEN_LOOKS
+
+    def _report(self, tasks: dict[str, Task], ranks: list[Rank]) -> None:
+        report = WorkReport(
+            work=[_message(task, self._cells[key]) for key, task in tasks.items()],
+            ranks=None if ranks == self._ranks else ranks,
+        )
         try:
             orders = self._client.report_work(report)
         except HeliostatError:
@@ -79,7 +100,27 @@ class WorkReporter:
             if task_id in known:
                 with contextlib.suppress(Exception):
                     known[task_id].cancel()
+        crew = _crew.crew()
+        for number in orders.stop_ranks:
+            if crew is not None:
+                with contextlib.suppress(Exception):
+                    crew.stop_rank(number)
+        self._ranks = ranks
         self._running = {key: task for key, task in known.items() if not task.snapshot.state.finished}
+
+
+def _ranks() -> list[Rank]:
+    crew = _crew.crew()
+    if crew is None:
+        return []
+    return [
+        Rank(rank=each.rank, state=each.state, pid=each.pid, node=each.node, doing=each.doing)
+        for each in crew.snapshots()
+    ]
+
+
+def _busy(ranks: list[Rank]) -> bool:
+    return any(rank.state == "busy" for rank in ranks)
 
 
 def _message(task: Task, cell_id: str | None) -> Work:

@@ -11,6 +11,7 @@ from tornado.httpclient import HTTPClientError, HTTPResponse
 from heliostat._messages import (
     ErrorBody,
     Losses,
+    RankChoice,
     ResizeOperation,
     ResizePlan,
     ResizeRequest,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from .conftest import Answers, Manifests
 
-ACTIONS = ("plan", "resize", "cancel-resize", "cancel-work", "restart", "stop")
+ACTIONS = ("plan", "resize", "cancel-resize", "cancel-work", "stop-rank", "restart", "stop")
 SIZE = Resources(cpus=1, gpus=0, memory_bytes=GIB, object_store_bytes=GIB, nodes=1)
 
 
@@ -141,15 +142,20 @@ async def test_restart_and_stop_are_relayed(
 async def test_work_is_cancelled_and_its_log_shown(
     jp_fetch: Fetch, kernel_id: str, manifests: Manifests, supervisor: Answers
 ) -> None:
-    """Cancelling names the piece of work; its log is the supervisor's answer."""
+    """Cancelling names the piece of work, stopping the rank; a log is the supervisor's answer."""
     manifests.write(kernel_id)
     supervisor.set("/v1/tasks/cancel", b"")
+    supervisor.set("/v1/ranks/stop", b"")
     supervisor.set("/v1/tasks/log", ["epoch 1", "epoch 2"])
     await post(jp_fetch, kernel_id, "cancel-work", WorkChoice(task_id="w1"))
-    assert supervisor.bodies == [("/v1/tasks/cancel", b'{"task_id":"w1"}')]
+    await post(jp_fetch, kernel_id, "stop-rank", RankChoice(rank=2))
+    assert supervisor.bodies == [
+        ("/v1/tasks/cancel", b'{"task_id":"w1"}'),
+        ("/v1/ranks/stop", b'{"rank":2}'),
+    ]
     answer = await jp_fetch(*ROOT, "runtimes", kernel_id, "tasks", "w1")
     assert msgspec.json.decode(answer.body, type=LogTail).lines == ["epoch 1", "epoch 2"]
-    assert "task_id=w1" in supervisor.queries
+    assert "task_id=w1&lines=100" in supervisor.queries
 
 
 @pytest.mark.parametrize("body", [b"[]", b'{"target": {"cpus": "two"}}', b'{"unknown": 1}', b"{"])

@@ -92,6 +92,7 @@ def runtime(manifests: Manifests, kernel_id: str, supervisor: Answers) -> Answer
     supervisor.set("/v1/nodes", [])
     supervisor.set("/v1/cells", [])
     supervisor.set("/v1/tasks", [])
+    supervisor.set("/v1/ranks", [])
     return supervisor
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from tests.support.owner import wait_for
 
 from heliostat._client import SupervisorClient
-from heliostat._messages import Work, WorkReport, WorkState
+from heliostat._messages import Rank, Work, WorkReport, WorkState, WorkWorker
 from heliostat._supervisor.config import SOCKET
 from heliostat._supervisor.work import WorkList
 from heliostat.exceptions import ConfigurationError
@@ -26,6 +27,11 @@ def count():
             workers = [progress.WorkerSnapshot(rank=0, pid=7, memory_bytes=5)]
             task.update(done=step, metrics={"loss": 1 / (step + 1)}, workers=workers)
             time.sleep(0.05)
+"""
+_RANKS = """
+from heliostat import _ranks
+group = _ranks.start(_ranks.Wish(ranks=2))
+run = group.run("import ctypes, time\\ntime.sleep(60) if rank else ctypes.PyDLL(None).sleep(60)")
 """
 
 
@@ -94,6 +100,31 @@ def test_a_log_is_read_by_its_work(owner: Owner, client: SupervisorClient, tmp_p
         client.work_log("nobody", 2)
 
 
+def test_ranks_are_listed_named_and_stopped_one_by_one(owner: Owner, client: SupervisorClient) -> None:
+    """The supervisor knows the ranks; one is interrupted alone, one that holds its GIL is ended."""
+    owner.run(_RANKS)
+    wait_for(lambda: [rank.state for rank in client.ranks()] == ["busy", "busy"], 10)
+    ranks = client.ranks()
+    assert [rank.doing for rank in ranks] == ["import ctypes, time"] * 2
+    names = {rank.pid: f"rank {rank.rank}" for rank in ranks}
+
+    def named() -> dict[int, str]:
+        return {process.pid: process.name for process in client.samples(0)[-1].processes}
+
+    wait_for(lambda: names.items() <= named().items(), 5)
+    client.stop_rank(1)
+    wait_for(lambda: [rank.state for rank in client.ranks()] == ["busy", "idle"], 5)
+    with pytest.raises(ConfigurationError, match="Rank 1 is idle"):
+        client.stop_rank(1)
+    with pytest.raises(ConfigurationError, match="no rank 7"):
+        client.stop_rank(7)
+    client.stop_rank(0)
+    assert client.ranks()[0].stop_requested
+    wait_for(lambda: client.ranks()[0].state == "dead", 15)
+    owner.run("_ranks.stop()")
+    wait_for(lambda: client.ranks() == [], 5)
+
+
 def work(task_id: str, state: WorkState) -> Work:
     """Return a piece of work."""
     return Work(task_id=task_id, kind="test", name="n", unit="", state=state, started_at=1.0, updated_at=1.0)
@@ -121,3 +152,28 @@ def test_orders_stand_until_the_work_has_ended() -> None:
     assert works.note(WorkReport(work=[])).cancel == ["w"]
     assert works.note(WorkReport(work=[running])).cancel == ["w"]
     assert works.note(WorkReport(work=[ended])).cancel == []
+
+
+def test_a_rank_is_told_to_stop_once() -> None:
+    """The wish is passed on with the next answer alone, and is over when the rank is idle."""
+    works = WorkList()
+    busy = Rank(rank=3, state="busy", pid=33)
+    works.note(WorkReport(ranks=[busy]))
+    works.stop_rank(3)
+    assert works.note(WorkReport()).stop_ranks == [3]
+    assert works.note(WorkReport()).stop_ranks == []
+    works.note(WorkReport(ranks=[busy]))
+    assert works.ranks()[0].stop_requested
+    works.note(WorkReport(ranks=[Rank(rank=3, state="idle", pid=33)]))
+    works.note(WorkReport(ranks=[busy]))
+    assert not works.ranks()[0].stop_requested
+
+
+def test_processes_are_called_by_what_they_do() -> None:
+    """Ranks and the workers of running work have names; those of ended work have none."""
+    works = WorkList()
+    training = msgspec.structs.replace(work("w", WorkState.RUNNING), workers=[WorkWorker(rank=1, pid=11)])
+    works.note(WorkReport(work=[training], ranks=[Rank(rank=0, state="idle", pid=22)]))
+    assert works.names() == {11: "n worker 1", 22: "rank 0"}
+    works.note(WorkReport(work=[msgspec.structs.replace(training, state=WorkState.DONE)]))
+    assert works.names() == {22: "rank 0"}

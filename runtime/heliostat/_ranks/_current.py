@@ -6,6 +6,7 @@ import atexit
 import threading
 from typing import TYPE_CHECKING
 
+from heliostat._crew import set_crew
 from heliostat._ranks._group import RankGroup
 from heliostat._ranks._plan import Wish
 
@@ -53,6 +54,7 @@ def start(wish: Wish = Wish()) -> RankGroup:  # noqa: B008 - frozen
             runtime = _handle.init()
             _group = found = RankGroup.start(wish)
             _runtime = _identity(runtime)
+            set_crew(found)
             atexit.register(stop)
     return found
 
@@ -62,6 +64,7 @@ def stop() -> None:
     global _group
     with _lock:
         group, _group = _group, None
+        set_crew(None)
     atexit.unregister(stop)
     if group is not None:
         group.close()

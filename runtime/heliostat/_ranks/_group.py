@@ -15,6 +15,7 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from heliostat._crew import RankSnapshot
 from heliostat._ranks._facts import RESULT_OF, Place, RankFacts
 from heliostat._ranks._plan import GroupPlan, NodeRoom, Wish, plan
 from heliostat._ranks._rank import Rank, RankState, places
@@ -34,6 +35,8 @@ START_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 _KILL_SECONDS = 0.5
 """How long Ray has to end a process before the operating system does."""
+_STOP_SECONDS = 5.0
+"""How long a rank has to stop what it runs before it is ended."""
 _KEPT_RUNS = 50
 """Finished cells whose late output still finds its way."""
 
@@ -185,6 +188,23 @@ class RankGroup:
                 self._answered.wait(0.05)
         rank.kill_surely()
         self._mark_dead(rank)
+
+    def stop_rank(self, number: int) -> None:
+        """Interrupt what a rank runs; one that does not heed it in time is ended. Returns at once."""
+        rank = self.ranks[number]
+        requests = list(rank.running)
+        for request in requests:
+            run, _ = self._requests[request]
+            run.stopped_alone.add(number)
+            self.tell(number, "rank_stop_request", {"request": request})
+
+        def end() -> None:
+            if not rank.dead and set(requests) & set(rank.running):
+                self.kill_rank(number)
+
+        patience = threading.Timer(_STOP_SECONDS, end)
+        patience.daemon = True
+        patience.start()
 
     def respawn(self, number: int) -> None:
         """Start a process in place of one that ended; returns at once."""
@@ -486,6 +506,21 @@ class RankGroup:
     def states(self) -> list[RankState]:
         """State of each rank."""
         return [rank.state for rank in self.ranks]
+
+    def snapshots(self) -> list[RankSnapshot]:
+        """The ranks for whoever shows them; none once they are gone."""
+        if not self.alive:
+            return []
+        return [
+            RankSnapshot(
+                rank=rank.number,
+                state=rank.state.value,
+                pid=None if rank.prepared is None else rank.prepared.pid,
+                node=None if rank.prepared is None else rank.prepared.node_id,
+                doing=self.doing(number),
+            )
+            for number, rank in enumerate(list(self.ranks))
+        ]
 
 
 def _message(kind: str, content: dict[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,8 @@ class Run:
         self.finished = threading.Event()
         self.signalled = False
         """Whether its ranks were told to stop; errors after that are no news."""
+        self.stopped_alone: set[int] = set()
+        """Ranks that somebody told to stop while the others run on."""
         self.events: queue.SimpleQueue[Said | Woken | int] = queue.SimpleQueue()
         """What happened; a number is a rank that is done."""
         self.late: Callable[[Said], None] | None = None
@@ -89,7 +91,7 @@ class Run:
         """Take a message of a rank. Called on the switchboard's thread."""
         kind, content = message["msg_type"], message["content"]
         if channel == "shell" and kind == "execute_reply":
-            self._replies[rank] = self._outcome(content)
+            self._replies[rank] = self._outcome(rank, content)
         elif kind == "status":
             if content["execution_state"] == "idle":
                 self._idle.add(rank)
@@ -107,13 +109,14 @@ class Run:
         """Note that the process is gone."""
         self._end(rank, Outcome(Ended.STOPPED if self.signalled else Ended.DIED, time.monotonic()))
 
-    def _outcome(self, content: Mapping[str, Any]) -> Outcome:
+    def _outcome(self, rank: int, content: Mapping[str, Any]) -> Outcome:
         now = time.monotonic()
         if content["status"] == "ok":
             return Outcome(Ended.OK, now, expressions=content.get("user_expressions"))
         how = Ended.STOPPED if self.signalled else Ended.FAILED
         trace: Sequence[str] = content.get("traceback") or ()
-        return Outcome(how, now, content.get("ename", ""), content.get("evalue", ""), tuple(trace))
+        value = content.get("evalue", "") or ("the rank was stopped" if rank in self.stopped_alone else "")
+        return Outcome(how, now, content.get("ename", ""), value, tuple(trace))
 
     def _end(self, rank: int, outcome: Outcome) -> None:
         if rank in self.outcomes:

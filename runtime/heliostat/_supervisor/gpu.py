@@ -38,11 +38,16 @@ class GpuReader:
 
     The GPUs listed are those that ``CUDA_VISIBLE_DEVICES`` leaves to us. A GPU in MIG mode is
     listed as its slices, each with the index of its GPU and a uuid of its own; without slices it
-    cannot compute and is not listed.
+    cannot compute and is not listed. ``kernel_of`` tells whose a process is that is not ours.
     """
 
-    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str] | None = None,
+        kernel_of: Callable[[int], str | None] = lambda _: None,
+    ) -> None:
         self._environ = os.environ if environ is None else environ
+        self._kernel_of = kernel_of
         self._nvml: Any = None
         self._opened = False
         self._known: dict[int, tuple[str, str]] = {}
@@ -152,6 +157,7 @@ class GpuReader:
                 memory_bytes=memory,
                 role=ours[pid].role if pid in ours else None,
                 name=ours[pid].name if pid in ours else self._name(nvml, pid),
+                kernel_id=None if pid in ours else self._kernel_of(pid),
             )
             for pid, memory in sorted(held.items())
         ]

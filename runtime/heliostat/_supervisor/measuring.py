@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from heliostat._supervisor.accounts import Accounts
 from heliostat._supervisor.gpu import GpuReader, gpu_count
 from heliostat._supervisor.limits import machine_limits
+from heliostat._supervisor.neighbours import Neighbours
 from heliostat._supervisor.sampler import Sampler
 from heliostat.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from heliostat._cluster.control import ClusterView
     from heliostat._messages import CellEvent, Limits, RayUse, Sample
@@ -28,12 +29,22 @@ INTERVAL_SECONDS = 1.0
 class Measuring:
     """Takes samples on the supervisor's event loop and keeps 15 minutes of them."""
 
-    def __init__(self, config: SupervisorConfig, view: Callable[[], Awaitable[ClusterView | None]]) -> None:
+    def __init__(
+        self,
+        config: SupervisorConfig,
+        view: Callable[[], Awaitable[ClusterView | None]],
+        names: Callable[[], Mapping[int, str]],
+    ) -> None:
         self._config, self._view = config, view
         self._ray: RayUse | None = None
-        self._gpus = GpuReader()
+        self._gpus = GpuReader(kernel_of=Neighbours(config.runtime_id).kernel_of)
         self.sampler = Sampler(
-            config.owner, os.getpid(), config.path, ray_use=lambda: self._ray, gpus=self._gpus
+            config.owner,
+            os.getpid(),
+            config.path,
+            ray_use=lambda: self._ray,
+            gpus=self._gpus,
+            names=names,
         )
         self.accounts = Accounts(self.sampler.readings)
 

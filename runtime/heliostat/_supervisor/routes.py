@@ -11,6 +11,8 @@ from heliostat._messages import (
     CellEvent,
     DriverEvent,
     Node,
+    Rank,
+    RankChoice,
     ResizeOperation,
     ResizePlan,
     ResizeRequest,
@@ -91,6 +93,14 @@ class Operations:
     async def cancel_work(self, choice: WorkChoice) -> None:
         """Have a piece of work stop; the owner hears of it with its next report."""
         self._supervisor.work.cancel(choice.task_id)
+
+    async def ranks(self) -> list[Rank]:
+        """The ranks of the owner."""
+        return self._supervisor.work.ranks()
+
+    async def stop_rank(self, choice: RankChoice) -> None:
+        """Have a rank stop what it runs; the owner hears of it with its next report."""
+        self._supervisor.work.stop_rank(choice.rank)
 
     async def work_log(self, task_id: str = "", lines: int = 100) -> list[str]:
         """Last lines of the log of a piece of work, by default of the latest."""
@@ -185,6 +195,8 @@ def routes(operations: Operations) -> list[Route]:
             WorkReport,
         ),
         Route("POST", "/tasks/cancel", "Have a piece of work stop.", None, o.cancel_work, WorkChoice),
+        Route("GET", "/ranks", "The processes behind %%distribute, in their order.", list[Rank], o.ranks),
+        Route("POST", "/ranks/stop", "Have a rank stop what it runs.", None, o.stop_rank, RankChoice),
         Route(
             "GET",
             "/tasks/log",

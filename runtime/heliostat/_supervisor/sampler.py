@@ -13,7 +13,7 @@ from heliostat._supervisor.ring import Ring
 from heliostat._supervisor.tree import Group, ProcessTree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 _ROLE_ORDER = ("owner", "supervisor", "ray", "worker")
@@ -39,6 +39,8 @@ class Sampler:
         What Ray has given out; ``None`` while Ray is not up.
     gpus:
         Reader of this machine's GPUs.
+    names:
+        What processes are called, by pid, where that is known better than from the process.
     roots:
         Where the kernel shows its figures.
     """
@@ -51,6 +53,7 @@ class Sampler:
         *,
         ray_use: Callable[[], RayUse | None],
         gpus: GpuReader | None = None,
+        names: Callable[[], Mapping[int, str]] = dict,
         roots: Roots = MACHINE,
     ) -> None:
         self.ring = Ring()
@@ -58,6 +61,7 @@ class Sampler:
         self._directory = directory
         self._ray_use = ray_use
         self._gpus = gpus or GpuReader()
+        self._names = names
         self._roots = roots
         # Rates need a reading to start from; the first sample is then as good as any.
         self._clock = time.monotonic()
@@ -68,8 +72,12 @@ class Sampler:
         """Read everything, add it to the ring, and return it. ``now`` is in Unix seconds."""
         clock = time.monotonic()
         elapsed = max(clock - self._clock, 1e-3)
-        processes = self._processes(elapsed)
-        ours = {pid: OurProcess(member.role, member.stat.name) for pid, member in self._tree.members.items()}
+        names = self._names()
+        processes = self._processes(elapsed, names)
+        ours = {
+            pid: OurProcess(member.role, names.get(member.head, member.stat.name))
+            for pid, member in self._tree.members.items()
+        }
         taken = Sample(
             at=now,
             host=self._host(elapsed),
@@ -85,13 +93,13 @@ class Sampler:
         """Read the processes now, between two samples; for the account of a cell. About 1 ms."""
         return self._tree.read(peaks=True)
 
-    def _processes(self, elapsed: float) -> list[ProcessUse]:
+    def _processes(self, elapsed: float, names: Mapping[int, str]) -> list[ProcessUse]:
         groups = self._tree.read()
         before, self._seconds = self._seconds, {group.pid: group.cpu_seconds for group in groups}
         return [
             ProcessUse(
                 pid=group.pid,
-                name=group.name,
+                name=names.get(group.pid, group.name),
                 role=group.role,
                 cpu_seconds=group.cpu_seconds,
                 cpu_percent=_percent(before.get(group.pid), group.cpu_seconds, elapsed),

@@ -75,8 +75,8 @@ class Supervisor:
         self._cluster: Cluster | None = None
         self.resizer: Resizer | None = None
         self.board = StatusBoard(self._first_status())
-        self.measuring = Measuring(config, self._ray_use)
         self.work = WorkList()
+        self.measuring = Measuring(config, self._ray_use, self.work.names)
         self._booter = Booter(self, self._on_resize)
 
     def _first_status(self) -> RuntimeStatus:

@@ -15,7 +15,7 @@ from heliostat._messages import WorkOrders, WorkState
 from heliostat.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from heliostat._messages import Work, WorkReport
+    from heliostat._messages import Rank, Work, WorkReport
 
 _KEPT = 100
 """Pieces that are remembered; the oldest finished ones go first."""
@@ -29,6 +29,8 @@ class WorkList:
     def __init__(self) -> None:
         self._work: dict[str, Work] = {}
         self._to_cancel: set[str] = set()
+        self._ranks: dict[int, Rank] = {}
+        self._to_stop: set[int] = set()
 
     def listed(self) -> list[Work]:
         """Every piece that is remembered, oldest first."""
@@ -43,7 +45,45 @@ class WorkList:
             task_id for task_id in self._to_cancel if self._work[task_id].state is WorkState.RUNNING
         }
         self._forget_oldest()
-        return WorkOrders(cancel=sorted(self._to_cancel))
+        if report.ranks is not None:
+            self._note_ranks(report.ranks)
+        # A rank is told once: it may run another cell by the time of the next report.
+        stop, self._to_stop = sorted(self._to_stop), set()
+        return WorkOrders(cancel=sorted(self._to_cancel), stop_ranks=stop)
+
+    def ranks(self) -> list[Rank]:
+        """The ranks that there are, in their order."""
+        return list(self._ranks.values())
+
+    def stop_rank(self, number: int) -> None:
+        """Have a rank stop what it runs. Raises ConfigurationError where it runs nothing."""
+        rank = self._ranks.get(number)
+        if rank is None or rank.state != "busy":
+            message = f"There is no rank {number}." if rank is None else f"Rank {number} is {rank.state}."
+            raise ConfigurationError(message, "%ranks lists what there is.")
+        self._to_stop.add(number)
+        self._ranks[number] = msgspec.structs.replace(rank, stop_requested=True)
+
+    def names(self) -> dict[int, str]:
+        """What processes are called, by pid: the ranks, and the workers of what runs."""
+        found = {
+            worker.pid: f"{work.name} worker {worker.rank}"
+            for work in self._work.values()
+            if work.state is WorkState.RUNNING
+            for worker in work.workers
+            if worker.pid is not None
+        }
+        named = {rank.pid: f"rank {rank.rank}" for rank in self._ranks.values() if rank.pid is not None}
+        return found | named
+
+    def _note_ranks(self, ranks: list[Rank]) -> None:
+        asked = {number for number, rank in self._ranks.items() if rank.stop_requested}
+        self._ranks = {
+            rank.rank: msgspec.structs.replace(
+                rank, stop_requested=rank.rank in asked and rank.state == "busy"
+            )
+            for rank in ranks
+        }
 
     def cancel(self, task_id: str) -> None:
         """Have a piece stop. Raises ConfigurationError where there is none that runs."""
