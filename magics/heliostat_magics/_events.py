@@ -44,6 +44,12 @@ def _current() -> Runtime | None:
     return runtime
 
 
+def _share_settings() -> None:
+    from heliostat.context import share_settings
+
+    share_settings()
+
+
 def _kernel(shell: InteractiveShell) -> Any:
     return getattr(shell, "kernel", None)
 
@@ -90,6 +96,7 @@ class CellEvents:
         if news:
             print(news, file=sys.stderr)
         runtime.let_go_if_dead()
+        _share_settings()
         self._running = info.cell_id or f"execution-{self._shell.execution_count}"
         runtime.cell_started(self._running)
 

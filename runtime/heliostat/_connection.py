@@ -77,6 +77,7 @@ class Connection:
             if status.boot_mode is BootMode.SLIM:
                 _wait_for_first_worker(Path(status.log_dir))
             driver.connect(status.address, show_output=not local)
+            _share_settings()
             self._logs = Path(status.log_dir) if local else None
             self._follow_output()
             return None
@@ -129,6 +130,12 @@ def _wait_for_first_worker(logs: Path) -> None:
     deadline = time.monotonic() + _SECONDS_FOR_A_WORKER
     while time.monotonic() < deadline and not any(logs.glob("worker-*.out")):
         time.sleep(_POLL_SECONDS)
+
+
+def _share_settings() -> None:
+    from heliostat.context import share_settings
+
+    share_settings()
 
 
 def _boot_of(status: RuntimeStatus) -> tuple[str, float] | None:

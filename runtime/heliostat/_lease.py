@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heliostat._holders import holders, lock_message
+from heliostat._settings import guard_of
 from heliostat.exceptions import ConfigurationError, WarehouseBusyError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Lease:
 
     def __init__(self, path: Path, side: Any, wait_seconds: float) -> None:
         self.path, self._side, self._wait_seconds = path, side, wait_seconds
-        self._lock, self._turn = _open_lock(path, ".lock"), _open_lock(path, ".turn")
+        self._lock, self._turn = _open_lock(guard_of(path)), _open_lock(path.with_name(f"{path.name}.turn"))
         self._changed = threading.Condition()
         self._nesting = threading.local()
         self._attached: Mode | None = None
@@ -313,14 +314,13 @@ def _forget_all() -> None:
 os.register_at_fork(before=_before_fork, after_in_child=_forget_all)
 
 
-def _open_lock(path: Path, suffix: str) -> int:
-    file = path.with_name(path.name + suffix)
+def _open_lock(file: Path) -> int:
     try:
         return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         message = f"The file {file}, which guards the warehouse, cannot be opened: {error.strerror}."
         raise ConfigurationError(
-            message, "Set HELIOSTAT_WAREHOUSE to a file that can be written.", path=str(path)
+            message, "Set HELIOSTAT_WAREHOUSE to a file that can be written.", path=str(file)
         ) from error
 
 

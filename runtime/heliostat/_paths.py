@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from heliostat._settings import setting
 from heliostat.exceptions import ConfigurationError
 
 LONGEST_ROOT = 20
@@ -57,7 +58,7 @@ def _require_private(path: Path) -> None:
 
 def data_directory() -> Path:
     """Return the directory of what the user keeps: tables, datasets, stages. It is not made."""
-    base = os.environ.get("XDG_DATA_HOME", "")
+    base = setting("XDG_DATA_HOME")
     if base:
         return Path(base) / "heliostat"
     if sys.platform == "darwin":

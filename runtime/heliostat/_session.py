@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from heliostat._lease import NAME, Mode
 from heliostat._leased_connection import Asker, open_leased
 from heliostat._paths import data_directory
+from heliostat._settings import WAREHOUSE, Place, guard_of, of_driver, setting
 from heliostat.exceptions import ConfigurationError, DataError, WarehouseBusyError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ __all__ = ["SaveMode", "Session", "warehouse_path"]
 
 SaveMode = Literal["errorifexists", "overwrite", "append"]
 
-_PATH_VARIABLE = "HELIOSTAT_WAREHOUSE"
 _SOURCE = "heliostat_source"
 _WAIT_VARIABLE = "HELIOSTAT_WAREHOUSE_WAIT"
 _WAIT_SECONDS = 30.0
@@ -35,11 +35,32 @@ _SAVE_STATEMENTS: dict[SaveMode, str] = {
 
 
 def warehouse_path() -> Path:
-    """File of the warehouse: ``HELIOSTAT_WAREHOUSE``, else one in the user's data directory."""
-    configured = os.environ.get(_PATH_VARIABLE, "")
+    """File of the warehouse: ``HELIOSTAT_WAREHOUSE``, else one in the user's data directory.
+
+    A Ray worker has the warehouse of the driver that it works for, as it is now.
+
+    Raises
+    ------
+    ConfigurationError
+        This is a worker on another machine, which the driver's warehouse is not on.
+    """
+    driver = of_driver()
+    configured = setting(WAREHOUSE)
+    if driver is not None and not driver.is_here and not os.environ.get(WAREHOUSE):
+        raise elsewhere(driver.warehouse, driver.place)
     if configured:
         return Path(configured).expanduser().absolute()
     return data_directory() / "warehouse.duckdb"
+
+
+def elsewhere(path: str, place: Place) -> ConfigurationError:
+    """Make the error of a warehouse that this process does not reach."""
+    message = f"The warehouse {path} is on {place.host}, where the notebook runs, and not on this machine."
+    action = (
+        "Read it there, and pass rows, a dataset, or files on an object store; or set HELIOSTAT_WAREHOUSE"
+        " on this machine for a warehouse of its own."
+    )
+    return ConfigurationError(message, action, path=path, host=place.host)
 
 
 class Session:
@@ -73,7 +94,7 @@ class Session:
     def __reduce__(self) -> tuple[Any, ...]:
         from heliostat.context import session_at
 
-        return session_at, (str(self.path),)
+        return session_at, (str(self.path), Place.of(guard_of(self.path)))
 
     def __repr__(self) -> str:
         return f"Session({str(self.path)!r}{', closed' if self.closed else ''})"
@@ -320,17 +341,17 @@ def as_reader(data: Any) -> Any:
 
 
 def _connect(path: Path) -> tuple[duckdb.DuckDBPyConnection, Asker]:
-    elsewhere = f"Set {_PATH_VARIABLE} to a file that can be written."
+    action = f"Set {WAREHOUSE} to a file that can be written."
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         message = f"The directory of the warehouse, {path.parent}, cannot be made: {error.strerror}."
-        raise ConfigurationError(message, elsewhere, path=str(path)) from error
+        raise ConfigurationError(message, action, path=str(path)) from error
     return open_leased(path.resolve(), _wait_seconds())
 
 
 def _wait_seconds() -> float:
-    text = os.environ.get(_WAIT_VARIABLE, "")
+    text = setting(_WAIT_VARIABLE)
     try:
         seconds = float(text) if text else _WAIT_SECONDS
     except ValueError:

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from heliostat._location import Entry, Location, inner_parts
 from heliostat._paths import data_directory
+from heliostat._settings import setting
 from heliostat.exceptions import ConfigurationError
 
 __all__ = ["Entry", "Location", "open_location", "open_stage", "stages"]
@@ -104,7 +105,7 @@ def _root(name: str) -> Location:
 def _configured() -> dict[str, str]:
     """What HELIOSTAT_STAGES says: ``name=directory,name=s3://bucket/prefix``."""
     found = {}
-    for part in filter(None, (p.strip() for p in os.environ.get(_VARIABLE, "").split(","))):
+    for part in filter(None, (p.strip() for p in setting(_VARIABLE).split(","))):
         name, equals, target = (piece.strip() for piece in part.partition("="))
         folded = name.removeprefix("@").lower()
         if not equals or not target or not _NAME.fullmatch(folded):

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from heliostat._session import Session
+from heliostat._session import Session, elsewhere, warehouse_path
+from heliostat._settings import guard_of, share
+from heliostat.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from heliostat._settings import Place
 
 __all__ = ["get_active_session"]
 
@@ -25,25 +33,41 @@ os.register_at_fork(after_in_child=_after_fork)
 def get_active_session() -> Session:
     """Return the session of this process; the first call opens the embedded warehouse.
 
-    Works in the kernel, in ranks and in Ray's workers alike. After ``close()`` the next call opens
-    it again.
+    Works in the kernel, in ranks and in Ray's workers alike: they have the warehouse of the notebook
+    they work for. After ``close()``, or when ``HELIOSTAT_WAREHOUSE`` names another warehouse, the
+    next call opens another session.
 
     Raises
     ------
     ConfigurationError
-        The warehouse file cannot be opened; the message says why.
+        The warehouse file cannot be opened, or it is on another machine; the message says why.
     """
     global _active  # noqa: PLW0603 - one session per process is the contract
     with _lock:
-        if _active is None or _active.closed:
-            _active = Session()
+        path = warehouse_path()
+        if _active is None or _active.closed or _active.path != path:
+            _active = Session(path)
+        share(path)
         return _active
 
 
-def session_at(path: str) -> Session:
-    """Return the active session if it is that of ``path``, else a new one; unpickles sessions."""
-    from pathlib import Path
+def share_settings() -> None:
+    """As a driver: let workers know what settings are now. Called before each cell; never raises."""
+    with suppress(ConfigurationError, OSError, RuntimeError):
+        share(warehouse_path())
 
-    from heliostat._session import warehouse_path
 
-    return get_active_session() if Path(path) == warehouse_path() else Session(path)
+def session_at(path: str, place: Place) -> Session:
+    """Return the active session if it is that of ``path``, else a new one; unpickles sessions.
+
+    Raises
+    ------
+    ConfigurationError
+        The file, which was at ``place``, is not reached from here.
+    """
+    if not place.is_here(guard_of(Path(path))):
+        raise elsewhere(path, place)
+    with suppress(ConfigurationError):
+        if Path(path) == warehouse_path():
+            return get_active_session()
+    return Session(path)

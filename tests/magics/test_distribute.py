@@ -74,6 +74,21 @@ def test_who_one_is_is_in_scope_and_equal_lines_fold(kernel: StartedKernel) -> N
     assert lines[1:] == [f"[rank {rank}] {rank} {rank} 4 cpu" for rank in range(4)]
 
 
+def test_ranks_have_the_session_of_the_notebook(kernel: StartedKernel) -> None:
+    """Ranks that were there before read and write the warehouse that the notebook has now."""
+    made = kernel.run(
+        "import os, heliostat\nos.environ['HELIOSTAT_WAREHOUSE'] = os.path.abspath('late.duckdb')\n"
+        "session = heliostat.get_active_session()\nsession.save_as_table({'a': [1]}, 't')"
+    )
+    assert made.status == "ok", made.error
+    code = "get_active_session().save_as_table({'a': [10 + rank]}, 't', mode='append')"
+    wrote = on_ranks(kernel, f"from heliostat import get_active_session\n{code}")
+    assert wrote.status == "ok", wrote.error
+    assert kernel.run("sorted(session.table('t').fetchall())").text == "[(1,), (10,), (11,), (12,), (13,)]"
+    code = "from heliostat.data import DataConnector\nprint(DataConnector.from_sql('FROM t').count())"
+    assert on_ranks(kernel, code).stdout == "[ranks 0-3] 5\n"
+
+
 def test_what_one_cell_defines_the_next_one_has(kernel: StartedKernel) -> None:
     """Classes, functions and variables stay; targets narrow a cell down; -o brings values back."""
     assert on_ranks(kernel, "class P:\n    n = rank\ndef f(): return P().n * 2").status == "ok"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,10 @@ import duckdb
 import pytest
 
 from heliostat import _lease
+from heliostat._cluster import driver
 from heliostat._session import Session
 from heliostat.context import get_active_session
+from heliostat.data import DataConnector
 from heliostat.exceptions import ConfigurationError, WarehouseBusyError
 
 if TYPE_CHECKING:
@@ -229,31 +232,92 @@ def test_two_sessions_in_one_process(path: Path) -> None:
 
 
 def test_tasks_of_the_runtime_have_a_session(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task gets the session by calling for it or as an argument, and reads and writes with it."""
+    """Tasks and actors, on each node, have the driver's session as it is now, and settings made since."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from heliostat import _handle
 
-    monkeypatch.setenv("HELIOSTAT_WAREHOUSE", str(path))
-    _handle.init(cpus=2)
+    runtime = _handle.init(cpus=2)
     try:
+        assert driver.connection() is not None
+        runtime.resize(nodes=2)
+        # The workers were started with another warehouse.
+        monkeypatch.setenv("HELIOSTAT_WAREHOUSE", str(path))
+        monkeypatch.setenv("HELIOSTAT_STAGES", f"late={path.parent}")
 
-        def work(number: int, given: Session) -> int:
+        def work(number: int, given: Session | None = None) -> tuple[int, str, str]:
+            from heliostat._stages import open_location
             from heliostat.context import get_active_session
 
             session = get_active_session()
-            assert given is session
+            assert given is None or given is session
             session.save_as_table({"i": [-number]}, "t", mode="append")
             found: int = session.table("t").filter(f"i = -{number}").count("*").fetchall()[0][0]
-            return found
+            return found, open_location("@late").path, ray.get_runtime_context().get_node_id()
 
-        task = ray.remote(work)
+        class Keeper:
+            def path(self) -> str:
+                from heliostat.context import get_active_session
+
+                return str(get_active_session().path)
+
+        task, keeper = ray.remote(num_cpus=0)(work), ray.remote(num_cpus=0)(Keeper).remote()
         with get_active_session() as session:
             below = session.table("t").filter("i < 0")
-            assert ray.get([task.remote(n, session) for n in range(1, 5)], timeout=60) == [1, 1, 1, 1]
-            assert sorted(below.fetchall()) == [(-4,), (-3,), (-2,), (-1,)]
+            nodes = [node.node_id for node in runtime.nodes()]
+            assert len(nodes) == 2
+            on_each = [
+                task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(n)
+                for n, node in enumerate(nodes, start=1)
+            ]
+            found = ray.get([*on_each, task.remote(3, session)], timeout=60)
+            assert [each[:2] for each in found] == [(1, str(path.parent))] * 3
+            assert {node for _, _, node in found[:2]} == set(nodes)
+            assert sorted(below.fetchall()) == [(-3,), (-2,), (-1,)]
+            assert ray.get(keeper.path.remote(), timeout=60) == str(path)
+        # Changed once more: an actor that is there follows, and what one is given alone goes before.
+        monkeypatch.setenv("HELIOSTAT_WAREHOUSE", str(path.with_name("other.duckdb")))
+        with get_active_session() as other:
+            assert ray.get(keeper.path.remote(), timeout=60) == str(other.path) != str(path)
+            own = {"env_vars": {"HELIOSTAT_WAREHOUSE": str(path.with_name("own.duckdb"))}}
+            third = ray.remote(num_cpus=0, runtime_env=own)(Keeper).remote()
+            assert ray.get(third.path.remote(), timeout=60) == str(path.with_name("own.duckdb"))
     finally:
         _handle.shutdown()
+    assert driver.connection() is None
+
+
+_UNPICKLE = """
+import pickle, sys
+for content in pickle.load(sys.stdin.buffer):
+    try:
+        print(pickle.loads(content).count())
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}")
+"""
+
+
+def test_another_machine_opens_no_warehouse_of_its_own(path: Path) -> None:
+    """What was pickled here is refused where the same path leads elsewhere, and read where it does not."""
+    apart = ["unshare", "-rm", "sh", "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], check=False).returncode:
+        pytest.skip("this machine lets nobody have mounts of their own")
+    with Session(path) as session:
+        few = session.table("t").filter("i < 3")
+        pickled = pickle.dumps([pickle.dumps(DataConnector.from_dataframe(few)), pickle.dumps(session)])
+        for mount, says in (
+            (f"mount -t tmpfs tmpfs {path.parent}", f"ConfigurationError: The warehouse {path} is on "),
+            ("true", "3\n"),
+        ):
+            told = subprocess.run(
+                [*apart, f'{mount} && exec "$0" -c "$1"', sys.executable, _UNPICKLE],
+                input=pickled,
+                capture_output=True,
+                check=True,
+            ).stdout.decode()
+            assert told.startswith(says)
+            assert (told.count("not on this machine") == 2) == (says != "3\n")
 
 
 def test_waiting_time_is_checked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

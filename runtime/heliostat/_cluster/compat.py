@@ -61,6 +61,13 @@ FEATURES: tuple[Feature, ...] = (
         "the functions of ray.train themselves are replaced",
     ),
     Feature(
+        "settings of a notebook for its workers",
+        "ray._raylet",
+        "InnerGcsClient.internal_kv_put",
+        ("key", "value", "overwrite", "namespace", "timeout"),
+        "workers keep the environment that the runtime was started with",
+    ),
+    Feature(
         "connect guard", "ray._private.auto_init_hook", "auto_init_lock", (), "wait for the runtime by hand"
     ),
 )

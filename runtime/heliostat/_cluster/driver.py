@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
+import weakref
 from typing import TYPE_CHECKING
 
 from heliostat._cluster import environment, rescue
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 before_shutdown: list[Callable[[], None]] = []
 """Called when this process is about to let go of its cluster: from then on, Ray must not be asked."""
+
+_connections: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()
+_numbers = itertools.count()
 
 _former: dict[str, str | None] = {}
 """What the variables that we set were before; ``None`` for one that was not set."""
@@ -104,10 +109,15 @@ def connection() -> str | None:
     ``ray.shutdown()`` on another.
     """
     worker = getattr(sys.modules.get("ray._private.worker"), "global_worker", None)
-    try:
-        return f"{worker.gcs_client.address} {worker._session_index}" if worker and worker.connected else None
-    except AttributeError:
+    if worker is None or not worker.connected:
         return None
+    try:
+        # Ray makes one for each connection.
+        number = _connections.setdefault(worker.node, next(_numbers))
+        name = f"{worker.gcs_client.address} {number}"
+    except (AttributeError, TypeError):
+        return None
+    return name
 
 
 def disconnect(address: str | None) -> None:

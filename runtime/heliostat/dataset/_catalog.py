@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from heliostat._extras import require
 from heliostat._paths import data_directory
+from heliostat._settings import setting
 from heliostat._stages import Location, open_location
 from heliostat.exceptions import ConfigurationError, DatasetError, DatasetNotExistError
 
@@ -74,10 +75,10 @@ def catalog() -> Any:
         It cannot be opened.
     """
     require("pyiceberg", "iceberg", "heliostat.dataset")
-    name = os.environ.get(_CATALOG_VARIABLE, "")
+    name = setting(_CATALOG_VARIABLE)
     if name:
         return _configured(name, os.getpid())
-    root = os.environ.get(_FILES_VARIABLE, "") or str(data_directory() / "datasets")
+    root = setting(_FILES_VARIABLE) or str(data_directory() / "datasets")
     properties = {
         key: value
         for key, names in _S3_PROPERTIES.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heliostat.data._sources._base import BATCH_ROWS, Source, checked_columns
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+    from heliostat._settings import Place
     from heliostat.data.data_source import DataSource
 
 _PATH = "(SELECT path FROM duckdb_databases() WHERE database_name = current_database())"
@@ -35,7 +37,10 @@ class RelationSource(Source):
         self._query = query
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopened, (self._database(), self.query)
+        from heliostat._settings import Place, guard_of
+
+        database = self._database()
+        return _reopened, (database, self.query, Place.of(guard_of(Path(database))))
 
     @property
     def query(self) -> str:
@@ -80,11 +85,11 @@ class RelationSource(Source):
         return str(path)
 
 
-def _reopened(database: str, query: str) -> RelationSource:
+def _reopened(database: str, query: str, place: Place) -> RelationSource:
     """Run the query on this process's session of the warehouse."""
     from heliostat.context import session_at
 
-    session = session_at(database)
+    session = session_at(database, place)
     relation = session.sql(query)
     if relation is None:
         message = f"The statement returns no rows: {query}"
