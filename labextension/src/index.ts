@@ -75,6 +75,7 @@ const runtime: JupyterFrontEndPlugin<void> = {
     const actions = new NotebookActionsOfPanel({
       follower: kernelFollower,
       pluginId: runtime.id,
+      sessions: app.serviceManager.sessions,
       settingRegistry,
       tracker,
       trans

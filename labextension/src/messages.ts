@@ -201,6 +201,8 @@ export interface RayUse {
   object_store_used_bytes: number;
   /** Demands that wait for resources, in words. */
   pending: string[];
+  /** Who holds CPUs and GPUs while something waits for them, in words. */
+  holders?: string[];
 }
 
 /** One change of a plan, in order of execution. */
@@ -511,7 +513,7 @@ export const SCHEMAS: Record<keyof IMessages, object> = {
   Provider: {"enum": ["attached", "local"]},
   Rank: {"type": "object", "properties": {"rank": {"type": "integer"}, "state": {"type": "string"}, "pid": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "node": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "doing": {"type": "string"}, "stop_requested": {"type": "boolean"}}, "required": ["rank", "state"]},
   RankChoice: {"type": "object", "properties": {"rank": {"type": "integer"}}, "required": ["rank"]},
-  RayUse: {"type": "object", "properties": {"cpus": {"type": "number"}, "cpus_used": {"type": "number"}, "gpus": {"type": "number"}, "gpus_used": {"type": "number"}, "memory_bytes": {"type": "integer"}, "memory_used_bytes": {"type": "integer"}, "object_store_bytes": {"type": "integer"}, "object_store_used_bytes": {"type": "integer"}, "pending": {"type": "array", "items": {"type": "string"}}}, "required": ["cpus", "cpus_used", "gpus", "gpus_used", "memory_bytes", "memory_used_bytes", "object_store_bytes", "object_store_used_bytes", "pending"]},
+  RayUse: {"type": "object", "properties": {"cpus": {"type": "number"}, "cpus_used": {"type": "number"}, "gpus": {"type": "number"}, "gpus_used": {"type": "number"}, "memory_bytes": {"type": "integer"}, "memory_used_bytes": {"type": "integer"}, "object_store_bytes": {"type": "integer"}, "object_store_used_bytes": {"type": "integer"}, "pending": {"type": "array", "items": {"type": "string"}}, "holders": {"type": "array", "items": {"type": "string"}}}, "required": ["cpus", "cpus_used", "gpus", "gpus_used", "memory_bytes", "memory_used_bytes", "object_store_bytes", "object_store_used_bytes", "pending"]},
   ResizeChange: {"type": "object", "properties": {"kind": {"type": "string"}, "amount": {"type": "number"}, "node": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "text": {"type": "string"}}, "required": ["kind", "amount", "node", "text"]},
   ResizeOperation: {"type": "object", "properties": {"operation_id": {"type": "string"}, "state": {"$ref": "#/$defs/ResizeState"}, "plan": {"$ref": "#/$defs/ResizePlan"}, "started_at": {"type": "number"}, "ended_at": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "current": {"$ref": "#/$defs/Resources"}, "waiting_for": {"type": "array", "items": {"type": "string"}}, "message": {"type": "string"}}, "required": ["operation_id", "state", "plan", "started_at", "ended_at", "current", "waiting_for", "message"]},
   ResizePlan: {"type": "object", "properties": {"current": {"$ref": "#/$defs/Resources"}, "target": {"$ref": "#/$defs/Resources"}, "changes": {"type": "array", "items": {"$ref": "#/$defs/ResizeChange"}}, "losses": {"$ref": "#/$defs/Losses"}, "waits_for": {"type": "array", "items": {"type": "string"}}, "warnings": {"type": "array", "items": {"type": "string"}}, "estimated_seconds": {"type": "number"}, "command": {"type": "string"}}, "required": ["current", "target", "changes", "losses", "waits_for", "warnings", "estimated_seconds", "command"]},

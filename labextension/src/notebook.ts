@@ -2,6 +2,7 @@
 import { Clipboard, Dialog, showDialog } from '@jupyterlab/apputils';
 import { type Cell } from '@jupyterlab/cells';
 import { type INotebookTracker, NotebookActions, type NotebookPanel } from '@jupyterlab/notebook';
+import { type Session } from '@jupyterlab/services';
 import { type ISettingRegistry } from '@jupyterlab/settingregistry';
 import { type TranslationBundle } from '@jupyterlab/translation';
 
@@ -19,6 +20,7 @@ export class NotebookActionsOfPanel implements IPanelActions {
     this._tracker = options.tracker;
     this._trans = options.trans;
     this._pluginId = options.pluginId;
+    this._sessions = options.sessions;
     this._settings = options.settingRegistry;
   }
 
@@ -62,6 +64,15 @@ export class NotebookActionsOfPanel implements IPanelActions {
     return cell ? Private.describe(cell) : null;
   }
 
+  nameOfKernel(kernelId: string): string | null {
+    for (const session of this._sessions.running()) {
+      if (session.kernel?.id === kernelId) {
+        return session.name || session.path;
+      }
+    }
+    return null;
+  }
+
   async confirm(title: string, body: string, action: string): Promise<boolean> {
     const buttons = [
       Dialog.cancelButton({ label: this._trans.__('Cancel') }),
@@ -100,6 +111,7 @@ export class NotebookActionsOfPanel implements IPanelActions {
 
   private readonly _follower: KernelFollower;
   private readonly _pluginId: string;
+  private readonly _sessions: Session.IManager;
   private readonly _settings: ISettingRegistry | null;
   private readonly _tracker: INotebookTracker;
   private readonly _trans: TranslationBundle;
@@ -110,6 +122,7 @@ export namespace NotebookActionsOfPanel {
     follower: KernelFollower;
     /** The plugin whose settings the panel's are. */
     pluginId: string;
+    sessions: Session.IManager;
     settingRegistry: ISettingRegistry | null;
     tracker: INotebookTracker;
     trans: TranslationBundle;

@@ -335,6 +335,8 @@ class RayUse(Message, frozen=True, kw_only=True):
     object_store_used_bytes: int
     pending: list[str]
     """Demands that wait for resources, in words."""
+    holders: list[str] = []
+    """Who holds CPUs and GPUs while something waits for them, in words."""
 
 
 class Sample(Message, frozen=True, kw_only=True):

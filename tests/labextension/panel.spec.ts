@@ -38,6 +38,7 @@ class Known {
     restart: vi.fn(() => Promise.resolve()),
     stop: vi.fn(() => Promise.reject(new Error('It is gone. Start another.'))),
     cancelWork: vi.fn(() => Promise.resolve()),
+    stopRank: vi.fn(() => Promise.resolve()),
     workLog: vi.fn(() => Promise.resolve({ lines: ['epoch 1'] })),
     log: vi.fn(() => Promise.resolve({ lines: ['first', 'second'] }))
   };
@@ -67,6 +68,7 @@ beforeEach(() => {
     insert: () => undefined,
     copy: () => undefined,
     reveal: () => undefined,
+    nameOfKernel: id => ({ k1: 'train.ipynb', k2: 'other.ipynb' })[id] ?? null,
     describeCell: id => (id === 'c1' ? '[1] model.fit()' : null),
     confirm: () => Promise.resolve(true),
     save: settings => saved.push(settings)
@@ -190,7 +192,8 @@ describe('PanelBody', () => {
       memory_used_bytes: 0,
       object_store_bytes: 1,
       object_store_used_bytes: 0,
-      pending: ['1 task that needs 2 CPUs']
+      pending: ['1 task that needs 2 CPUs'],
+      holders: ['rank 0 (1 CPU)', 'running tasks (1 CPU)']
     };
     const latest = sample({ at: Date.now() / 1000, ray });
     known.learn({
@@ -200,14 +203,18 @@ describe('PanelBody', () => {
       cells: [account({ cell_id: 'c1', ended_at: null })]
     });
     expect(html()).toContain('Waiting for resources: 1 task that needs 2 CPUs.');
-    expect(html()).toContain('In use: 2 of 2 CPUs, held while [1] model.fit() runs.');
+    expect(html()).toContain(
+      'In use: 2 of 2 CPUs, by rank 0 (1 CPU), running tasks (1 CPU), while [1] model.fit() runs.'
+    );
   });
 
   it('should show GPUs with who is on them, MIG slices by name, and unknown values as a dash', () => {
     const process = { pid: 7, memory_bytes: null, role: 'worker', name: 'rank 3' };
+    const other = { pid: 8, memory_bytes: 1, role: null, name: 'python', kernel_id: 'k2' };
+    const stranger = { pid: 9, memory_bytes: 1, role: null, name: null };
     const latest = sample({
       gpus: [
-        gpu({ processes: [process], temperature_celsius: 41 }),
+        gpu({ processes: [process, other, stranger], temperature_celsius: 41 }),
         gpu({ uuid: 'm', index: 1, mig: true, processes: null })
       ]
     });
@@ -215,7 +222,9 @@ describe('PanelBody', () => {
     const shown = html();
     expect(shown).toContain('GPU 0: H200');
     expect(shown).toContain('41 °C');
-    expect(shown).toContain('rank 3');
+    expect(shown).toContain('rank 3 <span class="heliostat-Quiet">· train.ipynb');
+    expect(shown).toContain('python <span class="heliostat-Quiet">· other.ipynb');
+    expect(shown).toContain('process 9 <span class="heliostat-Quiet">· no notebook of yours');
     expect(shown).toContain('MIG slice');
     expect(shown).toContain('The driver does not say who is on it.');
   });
@@ -296,6 +305,37 @@ describe('PanelBody', () => {
     expect(html()).toContain('epoch 1');
     await model.toggleWorkLog('w1');
     expect(html()).not.toContain('epoch 1');
+  });
+
+  it('should list ranks with what they run and hold, and stop one that is busy', async () => {
+    const latest = sample({
+      processes: [
+        {
+          pid: 11,
+          name: 'rank 0',
+          role: 'worker',
+          cpu_seconds: 1,
+          cpu_percent: 98,
+          memory_bytes: 2 ** 30
+        }
+      ],
+      gpus: [gpu({ processes: [{ pid: 11, memory_bytes: 2 ** 31, role: 'worker', name: 'r' }] })]
+    });
+    known.learn({
+      view: view({ sample: latest }),
+      ranks: [
+        { rank: 0, state: 'busy', pid: 11, doing: 'loss = step(batch)' },
+        { rank: 1, state: 'idle' }
+      ]
+    });
+    const shown = html();
+    expect(shown).toContain('98 %, 1 GiB, GPU 0: 2 GiB');
+    expect(shown).toContain('loss = step(batch)');
+    expect(shown.match(/disabled="">Stop</g)).toHaveLength(1);
+    await model.stopRank(0);
+    expect(known.api.stopRank.mock.calls).toEqual([['k1', 0]]);
+    known.learn({ ranks: [{ rank: 0, state: 'busy', stop_requested: true }] });
+    expect(html()).toContain('Stopping…');
   });
 
   it('should leave the size of a foreign cluster alone', () => {

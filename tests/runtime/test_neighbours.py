@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING
 
 import msgspec
-import pytest
 from tests.support.puppet import Puppet
 
 from heliostat._messages import Manifest, Provider
@@ -16,6 +15,8 @@ from heliostat._supervisor.processes import machine_id
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 
 def test_a_process_is_traced_to_its_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

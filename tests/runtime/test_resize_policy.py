@@ -74,7 +74,7 @@ class Cluster:
         each = {"CPU": 1.0, "memory": float(NODE_MEMORY)}
         busy = {**each, "CPU": 0.0 if self.stubborn else 1.0}
         rest = [NodeView(n, False, state, "127.0.0.1", each, busy) for n, state in self.others.items()]
-        return ClusterView((head, *rest), (), {"CPU": self.parked, "GPU": float(self.parked_gpus)})
+        return ClusterView((head, *rest), (), parked={"CPU": self.parked, "GPU": float(self.parked_gpus)})
 
     def obey(self, actions: Actions) -> None:
         """Carry out one decision, then let 50 ms pass."""

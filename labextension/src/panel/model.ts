@@ -43,6 +43,8 @@ export interface IPanelActions {
   reveal(cellId: string): void;
   /** A line for a cell, such as `[3] model.fit(`; `null` when the notebook has no such cell. */
   describeCell(cellId: string): string | null;
+  /** Name of the notebook or console of a kernel; `null` when it has none on this server. */
+  nameOfKernel(kernelId: string): string | null;
   /** Ask before something is lost. */
   confirm(title: string, body: string, action: string): Promise<boolean>;
   save(settings: Partial<Pick<IPanelSettings, 'sections' | 'folded'>>): void;
@@ -114,6 +116,12 @@ export class PanelModel extends VDomModel {
   /** Lines of the log, once they were asked for. */
   get log(): readonly string[] | null {
     return this._log;
+  }
+
+  /** Name of the notebook or console that is followed; empty when it has none. */
+  get notebook(): string {
+    const { kernelId } = this.reading;
+    return kernelId === null ? '' : (this.actions.nameOfKernel(kernelId) ?? '');
   }
 
   /** Now, by the server's clock, in Unix seconds. */
@@ -228,6 +236,10 @@ export class PanelModel extends VDomModel {
 
   async cancelWork(taskId: string): Promise<void> {
     await this._ask('work', kernelId => this.manager.api.cancelWork(kernelId, taskId));
+  }
+
+  async stopRank(rank: number): Promise<void> {
+    await this._ask('work', kernelId => this.manager.api.stopRank(kernelId, rank));
   }
 
   /** Show the log of a piece of work, or put it away. */

@@ -2,9 +2,9 @@
 import { JSONExt } from '@lumino/coreutils';
 import React from 'react';
 
-import { type Gpu, type Node, type ProcessUse } from '../messages';
+import { type Gpu, type GpuProcess, type Node, type ProcessUse, type RayUse } from '../messages';
 import { Chart } from './chart';
-import { alarms, gpuFigures, hostFigures, type IFigure, type IFigureOptions } from './figures';
+import { alarms, gpuFigures, hostFigures, type IFigure } from './figures';
 import { bytes, digits, percent } from './format';
 import { type PanelModel } from './model';
 
@@ -50,7 +50,7 @@ export function UseSection({ model }: { readonly model: PanelModel }): React.JSX
         <p className="heliostat-Quiet">{trans.__('No NVIDIA driver here, so no GPU is seen.')}</p>
       )}
       {gpus.map(({ gpu, figures }) => (
-        <GpuRow key={gpu.uuid} gpu={gpu} figures={figures} model={model} options={options} />
+        <GpuRow key={gpu.uuid} gpu={gpu} figures={figures} model={model} />
       ))}
       {nodes.length > 1 && <Nodes nodes={nodes} model={model} />}
       <Processes processes={sample.processes} model={model} />
@@ -68,10 +68,7 @@ function Stale({ model }: { readonly model: PanelModel }): React.JSX.Element | n
 }
 
 /** Who has the CPUs and GPUs that somebody waits for. */
-function holders(
-  ray: { cpus: number; cpus_used: number; gpus: number; gpus_used: number } | null,
-  model: PanelModel
-): string {
+function holders(ray: RayUse | null, model: PanelModel): string {
   if (!ray) {
     return '';
   }
@@ -81,8 +78,9 @@ function holders(
     ray.gpus > 0 ? trans.__(' and %1 of %2 GPUs', digits(ray.gpus_used), digits(ray.gpus)) : '';
   const running = model.reading.cells.filter(cell => cell.ended_at === null);
   const names = running.map(cell => model.actions.describeCell(cell.cell_id) ?? cell.cell_id);
-  const by = names.length > 0 ? trans.__(', held while %1 runs', names.join(', ')) : '';
-  return trans.__('In use: %1%2%3.', cpus, gpus, by);
+  const by = ray.holders?.length ? trans.__(', by %1', ray.holders.join(', ')) : '';
+  const during = names.length > 0 ? trans.__(', while %1 runs', names.join(', ')) : '';
+  return trans.__('In use: %1%2%3%4.', cpus, gpus, by, during);
 }
 
 function named(gpu: Gpu, figures: readonly IFigure[]): IFigure[] {
@@ -119,9 +117,8 @@ function GpuRow(props: {
   readonly gpu: Gpu;
   readonly figures: readonly IFigure[];
   readonly model: PanelModel;
-  readonly options: IFigureOptions;
 }): React.JSX.Element {
-  const { gpu, figures, model, options } = props;
+  const { gpu, figures, model } = props;
   const { trans } = model;
   const facts = [
     gpu.temperature_celsius === null ? '' : trans.__('%1 °C', digits(gpu.temperature_celsius)),
@@ -148,19 +145,35 @@ function GpuRow(props: {
       ) : (
         <ul className="heliostat-List">
           {gpu.processes.map(process => (
-            <li key={process.pid}>
-              <span>
-                {process.name ?? trans.__('process %1', process.pid.toString())}{' '}
-                <span className="heliostat-Quiet">
-                  {process.role ?? trans.__('not of this notebook')}
-                </span>
-              </span>
-              <span>{bytes(process.memory_bytes, options.units)}</span>
-            </li>
+            <GpuProcessRow key={process.pid} process={process} model={model} />
           ))}
         </ul>
       )}
     </section>
+  );
+}
+
+/** `rank 2 · train.ipynb`: who holds memory of a GPU, and for which notebook. */
+function GpuProcessRow(props: {
+  readonly process: GpuProcess;
+  readonly model: PanelModel;
+}): React.JSX.Element {
+  const { process, model } = props;
+  const { trans } = model;
+  const isOurs = process.role !== null;
+  const isKernel = process.role === 'owner';
+  const name = process.name ?? trans.__('process %1', process.pid.toString());
+  const other = process.kernel_id
+    ? (model.actions.nameOfKernel(process.kernel_id) ?? trans.__('another server’s notebook'))
+    : trans.__('no notebook of yours');
+  return (
+    <li title={trans.__('process %1', process.pid.toString())}>
+      <span>
+        {isKernel ? trans.__('kernel') : name}{' '}
+        <span className="heliostat-Quiet">· {isOurs ? model.notebook : other}</span>
+      </span>
+      <span>{bytes(process.memory_bytes, model.settings.units)}</span>
+    </li>
   );
 }
 

@@ -4,6 +4,7 @@ import React from 'react';
 import { type Work } from '../messages';
 import { bytes, digits, duration } from './format';
 import { type PanelModel } from './model';
+import { Ranks } from './ranks';
 
 const FINISHED_SHOWN = 8;
 
@@ -12,11 +13,12 @@ export function WorkSection({ model }: { readonly model: PanelModel }): React.JS
   const latest = [...reading.work].reverse();
   const running = latest.filter(work => work.state === 'running');
   const finished = latest.filter(work => work.state !== 'running').slice(0, FINISHED_SHOWN);
-  if (latest.length === 0) {
+  if (latest.length === 0 && reading.ranks.length === 0) {
     return <p>{trans.__('No training, distributed cell or query yet.')}</p>;
   }
   return (
     <div>
+      <Ranks model={model} />
       {[...running, ...finished].map(work => (
         <Piece key={work.task_id} work={work} model={model} />
       ))}

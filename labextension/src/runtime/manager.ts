@@ -7,6 +7,7 @@ import {
   type CellAccount,
   type KernelEnd,
   type Node,
+  type Rank,
   type RuntimeView,
   type Sample,
   type StreamUpdate,
@@ -38,6 +39,8 @@ export interface IReading {
   readonly nodes: readonly Node[];
   readonly cells: readonly CellAccount[];
   readonly work: readonly Work[];
+  /** The processes behind `%%distribute`. */
+  readonly ranks: readonly Rank[];
   /** How the kernel died, until it has a runtime again. */
   readonly kernelEnd: KernelEnd | null;
   /** Why there is no news; `null` when there is. */
@@ -194,6 +197,7 @@ export const NOTHING: IReading = {
   nodes: [],
   cells: [],
   work: [],
+  ranks: [],
   kernelEnd: null,
   problem: null
 };
@@ -225,6 +229,7 @@ namespace Private {
       nodes: update.nodes ?? (isNew ? [] : known.nodes),
       cells: update.cells ?? (isNew ? [] : known.cells),
       work: update.work ?? (isNew ? [] : known.work),
+      ranks: update.ranks ?? (isNew ? [] : known.ranks),
       kernelEnd: isNew ? null : known.kernelEnd,
       problem: null
     };

@@ -36,6 +36,8 @@ export interface IRuntimeApi {
   cancelResize(kernelId: string): Promise<ResizeOperation>;
   /** Have a piece of work stop. */
   cancelWork(kernelId: string, taskId: string): Promise<void>;
+  /** Have a rank stop what it runs; the others run on. */
+  stopRank(kernelId: string, rank: number): Promise<void>;
   /** Last lines of the log of a piece of work. */
   workLog(kernelId: string, taskId: string): Promise<LogTail>;
   /** Take Ray down and boot it again; resolves when it is up or has failed. */
@@ -85,6 +87,10 @@ export class RuntimeApi implements IRuntimeApi {
 
   async cancelWork(kernelId: string, taskId: string): Promise<void> {
     await this._fetch(['runtimes', kernelId, 'cancel-work'], { task_id: taskId });
+  }
+
+  async stopRank(kernelId: string, rank: number): Promise<void> {
+    await this._fetch(['runtimes', kernelId, 'stop-rank'], { rank });
   }
 
   async workLog(kernelId: string, taskId: string): Promise<LogTail> {

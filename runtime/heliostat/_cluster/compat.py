@@ -52,7 +52,9 @@ FEATURES: tuple[Feature, ...] = (
     Feature(
         "cluster state", "ray._raylet", "InnerGcsClient.get_cluster_resource_state", (), "no live figures"
     ),
-    Feature("actor table", "ray._private.state", "GlobalState.actor_table", (), "losses unknown in plans"),
+    Feature(
+        "actor table", "ray._raylet", "GlobalStateAccessor.get_actor_table", (), "losses unknown in plans"
+    ),
     Feature(
         "calls of Ray Train",
         "ray.train.v2._internal.execution.train_fn_utils",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _PREEMPTION = 2
 """Ray's drain reason that a busy node cannot refuse."""
+PARKING_NAMESPACE = "heliostat-parking"
+"""Ray namespace of the actors that hold what a resize took away."""
 _STATES = {1: "alive", 2: "dead", 3: "alive", 4: "draining"}
 
 
@@ -41,11 +43,24 @@ class NodeView:
 
 
 @dataclass(frozen=True)
+class ActorView:
+    """A living actor with what it holds for as long as it lives; ours for parking are left out."""
+
+    node_id: str
+    class_name: str
+    pid: int
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
 class ClusterView:
     """All living nodes, head first, and the demands that wait for resources."""
 
     nodes: tuple[NodeView, ...]
     pending: tuple[str, ...] = ()
+    actors: tuple[ActorView, ...] = ()
+    """Read only while something is pending: they may be what it waits for."""
     parked: Mapping[str, float] = field(default_factory=dict)
     """Resources held by our own parking actors: given out, but not usable."""
 
@@ -155,7 +170,8 @@ class ClusterControl:
         bundles = [(dict(r.request.resources_bundle), int(r.count)) for r in state.pending_resource_requests]
         for gang in state.pending_gang_resource_requests:
             bundles += [(dict(r.resources_bundle), 1) for r in gang.requests]
-        return ClusterView(tuple(living), count_demands(bundles))
+        actors = tuple(self.actors()) if bundles else ()
+        return ClusterView(tuple(living), count_demands(bundles), actors)
 
     def resize(self, node_id: str, resources: Mapping[str, float]) -> dict[str, float]:
         """Ask the raylet for new totals; returns what it has now.
@@ -175,16 +191,38 @@ class ClusterControl:
 
     def actors_by_node(self) -> Counter[str]:
         """How many living actors each node holds."""
-        import ray
-        from ray._private.state import GlobalState
+        return Counter(actor.node_id for actor in self.actors())
 
-        state = GlobalState()
-        options = ray._raylet.GcsClientOptions.create(
+    def actors(self) -> list[ActorView]:
+        """Every living actor."""
+        from ray._raylet import GcsClientOptions, GlobalStateAccessor
+        from ray.core.generated.gcs_pb2 import ActorTableData
+
+        options = GcsClientOptions.create(
             self.address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=True
         )
-        state._initialize_global_state(options)
-        try:
-            table: Mapping[str, Mapping[str, Any]] = state.actor_table(None, None, "ALIVE")
-            return Counter(str(actor["Address"]["NodeID"]) for actor in table.values())
-        finally:
-            state.disconnect()
+        accessor = GlobalStateAccessor(options)
+        if not accessor.connect():
+            return []
+        found = [ActorTableData.FromString(row) for row in accessor.get_actor_table(None, "ALIVE")]
+        return [
+            ActorView(
+                node_id=actor.address.node_id.hex(),
+                class_name=actor.class_name.rpartition(".")[2],
+                pid=actor.pid,
+                cpus=_held(actor.required_resources, "CPU"),
+                gpus=_held(actor.required_resources, "GPU"),
+            )
+            for actor in found
+            if actor.ray_namespace != PARKING_NAMESPACE
+        ]
+
+
+def _held(resources: Mapping[str, float], name: str) -> float:
+    """Amount of a resource; inside a placement group it is called ``CPU_group_ID``."""
+    amounts = [
+        amount
+        for key, amount in resources.items()
+        if key == name or (key.startswith(f"{name}_group_") and key.count("_") == 2)
+    ]
+    return max(amounts, default=0.0)

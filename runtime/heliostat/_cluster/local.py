@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,7 @@ class LocalCluster:
             raise RuntimeError(message)
         seen = self.control.view()
         held = self._parking.held if self._parking is not None else {}
-        return ClusterView(seen.nodes, seen.pending, dict(held))
+        return replace(seen, parked=dict(held))
 
     def add_node(self) -> None:
         """Start one more raylet of 1 CPU."""

@@ -19,6 +19,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from heliostat._cluster.control import PARKING_NAMESPACE
 from heliostat._cluster.fast_import import import_ray
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def main(address: str) -> None:
     os.dup2(2, 1)
     received = _wishes(iter(sys.stdin))
     ray = import_ray()
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="heliostat-parking")
+    ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace=PARKING_NAMESPACE)
     cpus, gpus = _holders(ray)
     wish, reported = (0, 0), (0, 0)
     while True:

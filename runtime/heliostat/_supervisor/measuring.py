@@ -8,8 +8,11 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from heliostat._supervisor.accounts import Accounts
 from heliostat._supervisor.gpu import GpuReader, gpu_count
+from heliostat._supervisor.holding import describe_holders
 from heliostat._supervisor.limits import machine_limits
 from heliostat._supervisor.neighbours import Neighbours
 from heliostat._supervisor.sampler import Sampler
@@ -35,7 +38,7 @@ class Measuring:
         view: Callable[[], Awaitable[ClusterView | None]],
         names: Callable[[], Mapping[int, str]],
     ) -> None:
-        self._config, self._view = config, view
+        self._config, self._view, self._names = config, view, names
         self._ray: RayUse | None = None
         self._gpus = GpuReader(kernel_of=Neighbours(config.runtime_id).kernel_of)
         self.sampler = Sampler(
@@ -58,7 +61,7 @@ class Measuring:
         while True:
             began = time.monotonic()
             view = await self._view()
-            self._ray = view.use() if view is not None else None
+            self._ray = None if view is None else self._describe(view)
             try:
                 self.accounts.observe(self.sampler.sample(time.time()))
             except Exception:
@@ -66,6 +69,9 @@ class Measuring:
                     _log.exception("a sample could not be taken")
                 complained = True
             await asyncio.sleep(max(0.1, INTERVAL_SECONDS - (time.monotonic() - began)))
+
+    def _describe(self, view: ClusterView) -> RayUse:
+        return msgspec.structs.replace(view.use(), holders=describe_holders(view, self._names()))
 
     def samples(self, since: float) -> list[Sample]:
         """Samples taken after ``since``, oldest first."""
