@@ -18,10 +18,14 @@ _FULL = 0.9
 """Share of the memory limit from which a SIGKILL is put down to it."""
 
 
-def describe_end(at: float, returncode: int, sample: Sample | None) -> KernelEnd | None:
+def describe_end(
+    at: float, returncode: int, sample: Sample | None, *, oom_killed: bool = False
+) -> KernelEnd | None:
     """Return what to tell of a kernel that ended with ``returncode``; ``None`` for an orderly end.
 
     A negative code is the number of the signal that killed it, as ``subprocess`` has it.
+    ``oom_killed`` is whether the operating system has ended a process for want of memory meanwhile:
+    memory may fill between two readings.
     """
     if returncode == 0:
         return None
@@ -33,10 +37,11 @@ def describe_end(at: float, returncode: int, sample: Sample | None) -> KernelEnd
     held = "" if owner is None else f" It held {format_bytes(owner.memory_bytes)}."
     if -returncode == signal.SIGKILL and sample is not None:
         used, limit = sample.host.memory_used_bytes, sample.host.memory_limit_bytes
-        if used >= _FULL * limit:
+        if oom_killed or used >= _FULL * limit:
             full = f"{format_bytes(used)} of {format_bytes(limit)}"
-            what = f"The kernel was killed ({name}), most likely for want of memory: {full} were in use."
-            return KernelEnd(at=at, what=what + held + _largest(sample), action=_LESS_MEMORY)
+            what = f"The kernel was killed ({name}), most likely for want of memory:"
+            seen = f" {full} were in use when last seen."
+            return KernelEnd(at=at, what=what + seen + held + _largest(sample), action=_LESS_MEMORY)
     what = f"The kernel was killed by {name}.{held}"
     return KernelEnd(at=at, what=what, action="Its variables are lost; run the cells again.")
 

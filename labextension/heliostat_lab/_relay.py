@@ -10,6 +10,7 @@ import msgspec
 
 from heliostat import _calls as calls
 from heliostat._messages import ErrorBody
+from heliostat._oom import oom_kills
 from heliostat.exceptions import HeliostatError
 from heliostat_lab._kernel_end import describe_end
 from heliostat_lab._limits import clamp
@@ -45,6 +46,7 @@ class Relay:
         self._interval, self._send = interval, send
         self._latest: Sample | None = None
         self._end_told = False
+        self._oom_kills = 0
 
     async def run(self) -> None:
         """Follow one runtime after the other. Returns when the server has no such kernel any more."""
@@ -72,6 +74,7 @@ class Relay:
     async def _follow(self, manifest: Manifest) -> None:
         client = SupervisorClient(manifest)
         self._latest, self._end_told = None, False
+        self._oom_kills = oom_kills()
         waiting: asyncio.Task[RuntimeStatus] | None = None
         try:
             status = await client.ask(calls.status())
@@ -106,7 +109,8 @@ class Relay:
         if code is None or self._end_told:
             return
         self._end_told = True
-        end = describe_end(time.time(), code, self._latest)
+        oom_killed = oom_kills() > self._oom_kills
+        end = describe_end(time.time(), code, self._latest, oom_killed=oom_killed)
         if end is not None:
             self._tell(kernel_end=end)
 

@@ -16,6 +16,8 @@ from tornado.web import create_signed_value
 import heliostat
 from heliostat._messages import ErrorBody, Manifest
 from heliostat_lab import _supervisor_client
+from heliostat_lab._handlers import handlers
+from heliostat_lab._limits import HeliostatLimits
 from heliostat_lab._messages import RuntimeView, VersionInfo
 
 from .messages import ready, sample
@@ -52,21 +54,49 @@ async def refusal(fetch: Fetch, *path: str, **more: Any) -> tuple[int, ErrorBody
     return response.code, msgspec.json.decode(response.body, type=ErrorBody)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        ("runtimes",),
-        ("runtimes", "k1"),
-        ("runtimes", "k1", "log"),
-        ("runtimes", "k1", "tasks", "w1"),
-        ("version",),
-    ],
-)
-async def test_credentials_are_needed(jp_fetch: Fetch, path: tuple[str, ...]) -> None:
-    """Without credentials every endpoint answers 403."""
+def endpoints(kernel_id: str) -> list[tuple[str, str]]:
+    """Method and path of everything that is served, with that kernel's id where there is one."""
+    found = []
+    for pattern, handler, _ in handlers("/", HeliostatLimits()):
+        for method in sorted({"get", "post"} & vars(handler).keys()):
+            path = pattern.replace(r"([\w-]+)", kernel_id, 1).replace(r"([\w-]+)", "w1")
+            before, _, rest = path.partition("(")
+            actions = rest.rstrip(")").split("|")
+            found += [(method.upper(), (before + action).lstrip("/")) for action in actions]
+    return found
+
+
+ENDPOINTS = endpoints("another-servers-kernel")
+
+
+def test_every_action_has_its_endpoint() -> None:
+    """The table below is made from the routes themselves, so none can be forgotten."""
+    assert len(ENDPOINTS) == len(set(ENDPOINTS)) == 13
+    assert ("POST", "heliostat/api/runtimes/another-servers-kernel/stop-rank") in ENDPOINTS
+    assert ("GET", "heliostat/api/stream") in ENDPOINTS
+
+
+@pytest.mark.parametrize(("method", "path"), ENDPOINTS)
+async def test_credentials_are_needed(jp_fetch: Fetch, method: str, path: str) -> None:
+    """Without credentials every endpoint answers 403, and does nothing."""
+    body = b"" if method == "POST" else None
     with pytest.raises(HTTPClientError) as caught:
-        await jp_fetch(*ROOT, *path, headers={"Authorization": "token wrong"})
+        await jp_fetch(path, method=method, body=body, headers={"Authorization": "token wrong"})
     assert caught.value.code == 403
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [each for each in ENDPOINTS if "another-servers-kernel" in each[1]]
+)
+async def test_kernel_of_another_server(
+    jp_fetch: Fetch, manifests: Manifests, method: str, path: str
+) -> None:
+    """A kernel that is not this server's is not found at any endpoint, though its runtime is there."""
+    manifests.write("another-servers-kernel")
+    body = b"" if method == "POST" else None
+    code, error = await refusal(jp_fetch, *path.split("/")[2:], method=method, body=body)
+    assert code == 404
+    assert "no kernel" in error.message
 
 
 async def test_version(jp_fetch: Fetch) -> None:
@@ -113,17 +143,6 @@ async def test_runtimes_of_this_server_only(
     newest = manifests.write(kernel_id, "r2", created_at=2.0)
     response = await jp_fetch(*ROOT, "runtimes")
     assert msgspec.json.decode(response.body, type=list[Manifest]) == [newest]
-
-
-@pytest.mark.parametrize("below", [(), ("log",), ("tasks", "w1")])
-async def test_kernel_of_another_server(
-    jp_fetch: Fetch, manifests: Manifests, below: tuple[str, ...]
-) -> None:
-    """A kernel that is not this server's is not found, whether it has a runtime or not."""
-    manifests.write("another-servers-kernel")
-    code, body = await refusal(jp_fetch, "runtimes", "another-servers-kernel", *below)
-    assert code == 404
-    assert "no kernel" in body.message
 
 
 async def test_kernel_without_runtime(jp_fetch: Fetch, kernel_id: str, manifests: Manifests) -> None:

@@ -257,6 +257,22 @@ async def test_a_killed_kernel_is_told(
     assert "killed by SIGKILL" in end.what
 
 
+async def test_a_kernel_killed_for_want_of_memory_is_told_with_figures(
+    open_page: Open, runtime: Answers, kernel_id: str, jp_serverapp: ServerApp
+) -> None:
+    """Killed with memory full, the page hears how full it was, what the kernel held, and who held most."""
+    runtime.set("/v1/samples", [TestKernelEnd.reading(23 * GIB)])
+    page = await open_page()
+    await page.follow(kernel_id)
+    await page.until(lambda update: update.samples)
+    os.kill(process_of(jp_serverapp, kernel_id), signal.SIGKILL)
+    end = (await page.until(lambda update: update.kernel_end)).kernel_end
+    assert end is not None
+    assert "23 GiB of 24 GiB" in end.what
+    assert "It held 3 GiB. The largest process was rank 3 with 12 GiB." in end.what
+    assert "Hold less at once" in end.action
+
+
 async def test_the_stream_is_no_activity(
     open_page: Open, runtime: Answers, kernel_id: str, jp_serverapp: ServerApp
 ) -> None:
@@ -305,9 +321,16 @@ class TestKernelEnd:
         end = describe_end(5.0, -9, self.reading(23 * GIB))
         assert end is not None
         assert end.what == (
-            "The kernel was killed (SIGKILL), most likely for want of memory: 23 GiB of 24 GiB were in use."
+            "The kernel was killed (SIGKILL), most likely for want of memory:"
+            " 23 GiB of 24 GiB were in use when last seen."
             " It held 3 GiB. The largest process was rank 3 with 12 GiB."
         )
+
+    def test_memory_that_filled_between_two_readings(self) -> None:
+        """Where the operating system counts a kill for want of memory, the last reading need not be full."""
+        end = describe_end(5.0, -9, self.reading(12 * GIB), oom_killed=True)
+        assert end is not None
+        assert "for want of memory: 12 GiB of 24 GiB were in use when last seen" in end.what
 
     def test_a_kill_without_need_is_only_a_kill(self) -> None:
         """With memory free, nothing is guessed."""

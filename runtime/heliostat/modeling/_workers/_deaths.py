@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from heliostat._oom import oom_kills
+
+__all__ = ["Death", "explain", "oom_kills"]
+
 _FATAL = re.compile(r"^Fatal Python error: (?P<what>.+)$", re.MULTILINE)
-_COUNTERS = (("/proc/vmstat", "oom_kill"), ("/sys/fs/cgroup/memory.events", "oom_kill"))
 
 
 @dataclass(frozen=True)
@@ -22,17 +23,6 @@ class Death:
     text: str
     code: int | None = None
     out_of_memory: bool = False
-
-
-def oom_kills() -> int:
-    """How many processes the kernel has killed for want of memory, as far as it tells."""
-    total = 0
-    for path, name in _COUNTERS:
-        with contextlib.suppress(OSError, ValueError):
-            for line in Path(path).read_text().splitlines():
-                key, _, value = line.partition(" ")
-                total += int(value) if key == name else 0
-    return total
 
 
 def explain(reference: Any, *, code: int | None, text: str, oom_kills_before: int) -> Death:
