@@ -143,6 +143,41 @@ def test_parquet_reads_the_columns_that_are_asked_for(stage: str, s3: S3Server) 
         assert 0 < s3.bytes_sent() - before < len(content) / 3
 
 
+def test_parquet_files_that_cannot_be_read_are_named(stage: str) -> None:
+    """Files that drift, are cut off, damaged inside or gone fail the read by name; paths can be opened."""
+    from heliostat.ray.datasource import SFStageParquetDataSource
+
+    def content(**columns: Any) -> bytes:
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table(columns), sink, compression="none", use_dictionary=False)
+        return bytes(sink.getvalue().to_pybytes())
+
+    good = content(n=range(1000), s=["x" * 20] * 1000)
+    _write(stage, a_parquet=good, b_parquet=good)
+    source = SFStageParquetDataSource(stage_location=f"{stage}/", include_paths=True)
+    paths = {row["path"] for row in _rows(source)}
+    assert sorted(open_location(path).name for path in paths) == ["a.parquet", "b.parquet"]
+    damaged = good[:4] + b"\xff" * 60 + good[64:]  # where a page says how long it is
+    for bad, says in (
+        (content(n=range(10)), r"b\.parquet has no column 's', which .*a\.parquet has"),
+        (content(n=[1.5], s=["x"]), r"column 'n' is of type double in .*b\.parquet"),
+        (good[:-100], r"b\.parquet cannot be read"),
+        (damaged, r"b\.parquet cannot be read"),
+        (b"", r"b\.parquet cannot be read"),
+    ):
+        _write(stage, b_parquet=bad)
+        with pytest.raises(DataError, match=says):
+            _rows(SFStageParquetDataSource(stage_location=f"{stage}/"), override_num_blocks=1)
+    open_location(stage).join("b.parquet").delete()
+    with pytest.raises(DataError, match=r"b\.parquet is not there"):
+        _rows(source)
+    _write(stage, a_parquet=b"PAR1 but no more PAR1")
+    with pytest.raises(DataError, match=r"a\.parquet cannot be read"):
+        SFStageParquetDataSource(stage_location=f"{stage}/")
+    with pytest.raises(ConfigurationError, match="include_paths='file_name'"):
+        SFStageParquetDataSource(stage_location=f"{stage}/", include_paths="file_name")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [

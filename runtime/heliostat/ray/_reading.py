@@ -1,8 +1,10 @@
-"""What the stage sources have in common: the files they are given, names of files, and errors."""
+"""What the stage sources have in common: their arguments, names of files, and errors."""
 
 from __future__ import annotations
 
+import inspect
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ray.data.block import BlockAccessor
@@ -19,18 +21,19 @@ if TYPE_CHECKING:
     from heliostat._location import Location
 
 
-def open_stage_files(
-    stage_location: str,
-    *,
-    database: str | None,
-    schema: str | None,
-    file_pattern: str | Sequence[str] | None,
-    use_file_cache: bool | None,
-    file_cache_config: Mapping[str, Any] | None = None,
-) -> tuple[StageFiles, Any]:
-    """List the files of a location, and open its filesystem with the node's file cache before it."""
-    files = find_files(stage_location, database=database, schema=schema, file_pattern=file_pattern)
-    return files, cached_filesystem(files.base.filesystem, use_file_cache, file_cache_config)
+@dataclass(frozen=True)
+class FileNames:
+    """What the files of a source are called, by their paths on the filesystem."""
+
+    base: Location
+
+    def below(self, path: str) -> str:
+        """Path below the directory that the source reads."""
+        return path[len(self.base.path.rstrip("/")) + 1 :]
+
+    def place(self, path: str) -> Location:
+        """The file as a person writes it."""
+        return self.base.join(self.below(path))
 
 
 class KnownFiles(DefaultFileMetadataProvider):  # type: ignore[misc]
@@ -50,17 +53,53 @@ class KnownFiles(DefaultFileMetadataProvider):  # type: ignore[misc]
 class StageReading:
     """Makes one of Ray's sources read a stage, and put names of files beside its rows.
 
-    ``include_paths`` is ``True`` for a column ``path``, or the name that the column shall have.
+    ``heliostat.ray.datasource`` says what the arguments are. A source that has more declares them and
+    hands the others on as ``**stage``; its signature shows all of them.
     """
 
     _names_column: str | None = None
     """A column of file names that this source always has."""
 
-    def _open_stage(self, stage_location: str, include_paths: bool | str, **where: Any) -> dict[str, Any]:
-        """List the files as ``open_stage_files`` does; return what Ray's own source is made with."""
-        files, filesystem = open_stage_files(stage_location, **where)
-        self._base = files.base
+    def __init__(
+        self,
+        *,
+        stage_location: str,
+        database: str | None = None,
+        schema: str | None = None,
+        file_pattern: str | Sequence[str] | None = None,
+        include_paths: bool | str = False,
+        use_file_cache: bool | None = None,
+        file_cache_config: Mapping[str, Any] | None = None,
+        **ray_options: Any,
+    ) -> None:
+        files = self._find(stage_location, database, schema, file_pattern)
+        filesystem = cached_filesystem(files.base.filesystem, use_file_cache, file_cache_config)
+        self._files = FileNames(files.base)
         self._paths_column = "path" if include_paths is True else include_paths or None
+        super().__init__(**{**ray_options, **self._opened(files, filesystem)})
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = inspect.signature(cls.__init__).parameters
+        shared = inspect.signature(StageReading.__init__).parameters
+        named = [p for name, p in shared.items() if name not in own and p.kind is p.KEYWORD_ONLY]
+        *others, rest = [p for p in own.values() if p.name != "self"]
+        options = [rest.replace(name="ray_options")] if rest.kind is rest.VAR_KEYWORD else [rest]
+        first, *more = sorted([*others, *named], key=lambda p: p.default is not p.empty)
+        cls.__signature__ = inspect.Signature([first, *more, *options])  # type: ignore[attr-defined]
+
+    def _find(
+        self,
+        stage_location: str,
+        database: str | None,
+        schema: str | None,
+        file_pattern: str | Sequence[str] | None,
+    ) -> StageFiles:
+        """List the files to read."""
+        return find_files(stage_location, database=database, schema=schema, file_pattern=file_pattern)
+
+    def _opened(self, files: StageFiles, filesystem: Any) -> dict[str, Any]:
+        """What Ray's own source is made with."""
         return {"paths": files.paths, "filesystem": filesystem, "meta_provider": KnownFiles(files)}
 
     def _decode(self, f: Any, path: str) -> Iterator[Any]:
@@ -73,20 +112,22 @@ class StageReading:
                 yield self._named(block, path)
 
     def _open_input_source(self, filesystem: Any, path: str, **open_args: Any) -> Any:
-        with told(self._place(path), "read"):
+        with told(self._files.place(path), "read"):
             return super()._open_input_source(filesystem, path, **open_args)  # type: ignore[misc]
+
+    def _open_verbatim(self, filesystem: Any, path: str) -> Any:
+        """Open a file not as a stream, which would unpack ``a.gz``."""
+        with told(self._files.place(path), "read"):
+            return filesystem.open_input_file(path)
 
     def _named(self, block: Any, path: str) -> Any:
         for column, value in (
-            (self._names_column, path[len(self._base.path.rstrip("/")) + 1 :]),
-            (self._paths_column, self._place(path).url),
+            (self._names_column, self._files.below(path)),
+            (self._paths_column, self._files.place(path).url),
         ):
             if column is not None:
                 block = BlockAccessor.for_block(block).fill_column(column, value)
         return block
-
-    def _place(self, path: str) -> Location:
-        return self._base.join(path[len(self._base.path.rstrip("/")) + 1 :])
 
     @contextmanager
     def _naming(self, path: str) -> Iterator[None]:
@@ -99,5 +140,6 @@ class StageReading:
             raise
         except (pa.ArrowException, OSError, ValueError) as error:
             reason = " ".join(str(error.__cause__ or error).split())
-            message = f"{self._place(path)} cannot be read: {reason}"
-            raise DataError(message, file=self._place(path).url) from error
+            place = self._files.place(path)
+            message = f"{place} cannot be read: {reason}"
+            raise DataError(message, file=place.url) from error

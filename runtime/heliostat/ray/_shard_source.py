@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from ray.data.datasource import FileBasedDatasource
 
-from heliostat._location import told
-from heliostat.exceptions import DataError
+from heliostat.exceptions import ConfigurationError, DataError
 from heliostat.ray._manifest import only_whole_sets
-from heliostat.ray._reading import KnownFiles, StageReading, open_stage_files
+from heliostat.ray._reading import StageReading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
+
+    from heliostat.ray._listing import StageFiles
 
 
 class SFStageShardDataSource(StageReading, FileBasedDatasource):  # type: ignore[misc]
@@ -27,28 +28,26 @@ class SFStageShardDataSource(StageReading, FileBasedDatasource):  # type: ignore
     def __init__(
         self,
         *,
-        stage_location: str,
         file_pattern: str | Sequence[str] = "*.arrow",
         columns: Sequence[str] | None = None,
-        use_file_cache: bool | None = None,
-        database: str | None = None,
-        schema: str | None = None,
-        file_cache_config: Mapping[str, Any] | None = None,
+        include_paths: bool | str = False,
+        **stage: Any,
     ) -> None:
-        files, filesystem = open_stage_files(
-            stage_location,
-            database=database,
-            schema=schema,
-            file_pattern=None,
-            use_file_cache=use_file_cache,
-            file_cache_config=file_cache_config,
-        )
-        shards = only_whole_sets(files, stage_location, file_pattern)
-        self._base = files.base
-        # The paths in a shard are those of the packed files.
-        self._paths_column = None
+        if include_paths is True:
+            message = "Shards have a column path already: that of the packed file."
+            raise ConfigurationError(message, 'Pass a name for the column of shards: include_paths="shard".')
         self._columns = None if columns is None else list(columns)
-        super().__init__(paths=shards.paths, filesystem=filesystem, meta_provider=KnownFiles(shards))
+        super().__init__(file_pattern=file_pattern, include_paths=include_paths, **stage)
+
+    def _find(
+        self,
+        stage_location: str,
+        database: str | None,
+        schema: str | None,
+        file_pattern: str | Sequence[str] | None,
+    ) -> StageFiles:
+        files = super()._find(stage_location, database, schema, None)
+        return only_whole_sets(files, stage_location, file_pattern or "*.arrow")
 
     def get_read_tasks(self, parallelism: int, *args: Any, **kwargs: Any) -> list[Any]:
         """Make a task for each shard, whatever parallelism Ray would like."""
@@ -58,8 +57,7 @@ class SFStageShardDataSource(StageReading, FileBasedDatasource):  # type: ignore
 
     def _open_input_source(self, filesystem: Any, path: str, **open_args: Any) -> Any:
         del open_args
-        with told(self._place(path), "read"):
-            return filesystem.open_input_file(path)
+        return self._open_verbatim(filesystem, path)
 
     def _decode(self, f: Any, path: str) -> Iterator[Any]:
         import pyarrow as pa
@@ -69,7 +67,7 @@ class SFStageShardDataSource(StageReading, FileBasedDatasource):  # type: ignore
         if self._columns is not None:
             missing = [name for name in self._columns if name not in table.column_names]
             if missing:
-                message = f"The shard {self._place(path)} has no column {missing[0]!r}."
+                message = f"The shard {self._files.place(path)} has no column {missing[0]!r}."
                 raise DataError(message, f"Columns: {', '.join(table.column_names)}.", column=missing[0])
             table = table.select(self._columns)
         yield table.combine_chunks()

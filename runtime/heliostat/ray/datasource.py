@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from ray.data.datasource import FileBasedDatasource
 
-from heliostat._cluster.datasources import CSVDatasource, ImageDatasource, ParquetDatasource, TextDatasource
-from heliostat._location import told
+from heliostat._cluster.datasources import CSVDatasource, ImageDatasource, TextDatasource
 from heliostat.exceptions import ConfigurationError
-from heliostat.ray._reading import StageReading, open_stage_files
+from heliostat.ray._parquet_source import SFStageParquetDataSource
+from heliostat.ray._reading import StageReading
 from heliostat.ray._shard_source import SFStageShardDataSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
 __all__ = [
     "SFStageBinaryFileDataSource",
@@ -45,30 +45,9 @@ class SFStageBinaryFileDataSource(StageReading, FileBasedDatasource):  # type: i
 
     _names_column = "file_name"
 
-    def __init__(
-        self,
-        *,
-        stage_location: str,
-        database: str | None = None,
-        schema: str | None = None,
-        file_pattern: str | Sequence[str] | None = None,
-        local_path: str | None = None,
-        include_paths: bool | str = False,
-        use_file_cache: bool | None = None,
-        file_cache_config: Mapping[str, Any] | None = None,
-        **file_based_datasource_kwargs: Any,
-    ) -> None:
+    def __init__(self, *, local_path: str | None = None, **stage: Any) -> None:
         del local_path
-        opened = self._open_stage(
-            stage_location,
-            include_paths,
-            database=database,
-            schema=schema,
-            file_pattern=file_pattern,
-            use_file_cache=use_file_cache,
-            file_cache_config=file_cache_config,
-        )
-        super().__init__(**{**file_based_datasource_kwargs, **opened})
+        super().__init__(**stage)
 
     def _rows_per_file(self) -> int:
         return 1
@@ -80,10 +59,8 @@ class SFStageBinaryFileDataSource(StageReading, FileBasedDatasource):  # type: i
         yield pa.table({"file_binary": pa.array([f.readall()], pa.large_binary())})
 
     def _open_input_source(self, filesystem: Any, path: str, **open_args: Any) -> Any:
-        # Not as a stream, which would unpack "a.gz": the bytes are given verbatim.
         del open_args
-        with told(self._place(path), "read"):
-            return filesystem.open_input_file(path)
+        return self._open_verbatim(filesystem, path)
 
 
 class SFStageImageDataSource(StageReading, ImageDatasource):  # type: ignore[misc]
@@ -94,32 +71,12 @@ class SFStageImageDataSource(StageReading, ImageDatasource):  # type: ignore[mis
     """
 
     def __init__(
-        self,
-        *,
-        stage_location: str,
-        database: str | None = None,
-        schema: str | None = None,
-        image_size: tuple[int, int] | None = None,
-        image_mode: str | None = None,
-        include_paths: bool | str = False,
-        file_pattern: str | Sequence[str] | None = None,
-        use_file_cache: bool | None = None,
-        file_cache_config: Mapping[str, Any] | None = None,
-        **file_based_datasource_kwargs: Any,
+        self, *, image_size: tuple[int, int] | None = None, image_mode: str | None = None, **stage: Any
     ) -> None:
         if image_size is not None and (len(image_size) != 2 or not all(side > 0 for side in image_size)):
             message = f"image_size={image_size!r} is not a size."
             raise ConfigurationError(message, "Pass (height, width), both above 0.")
-        opened = self._open_stage(
-            stage_location,
-            include_paths,
-            database=database,
-            schema=schema,
-            file_pattern=file_pattern,
-            use_file_cache=use_file_cache,
-            file_cache_config=file_cache_config,
-        )
-        super().__init__(**{**file_based_datasource_kwargs, **opened, "size": image_size, "mode": image_mode})
+        super().__init__(**stage, size=image_size, mode=image_mode)
 
 
 class SFStageTextDataSource(StageReading, TextDatasource):  # type: ignore[misc]
@@ -131,29 +88,8 @@ class SFStageTextDataSource(StageReading, TextDatasource):  # type: ignore[misc]
 
     _names_column = "file_name"
 
-    def __init__(
-        self,
-        *,
-        stage_location: str,
-        database: str | None = None,
-        schema: str | None = None,
-        file_pattern: str | Sequence[str] | None = None,
-        whole_files: bool = False,
-        include_paths: bool | str = False,
-        use_file_cache: bool | None = None,
-        file_cache_config: Mapping[str, Any] | None = None,
-        **text_datasource_kwargs: Any,
-    ) -> None:
-        opened = self._open_stage(
-            stage_location,
-            include_paths,
-            database=database,
-            schema=schema,
-            file_pattern=file_pattern,
-            use_file_cache=use_file_cache,
-            file_cache_config=file_cache_config,
-        )
-        super().__init__(**{**text_datasource_kwargs, **opened})
+    def __init__(self, *, whole_files: bool = False, **stage: Any) -> None:
+        super().__init__(**stage)
         self._whole_files = whole_files
 
     def _decode(self, f: Any, path: str) -> Iterator[Any]:
@@ -167,54 +103,3 @@ class SFStageTextDataSource(StageReading, TextDatasource):  # type: ignore[misc]
 
 class SFStageCSVDataSource(StageReading, CSVDatasource):  # type: ignore[misc]
     """CSV files: their columns. Also takes Ray's ``arrow_csv_args``."""
-
-    def __init__(
-        self,
-        *,
-        stage_location: str,
-        database: str | None = None,
-        schema: str | None = None,
-        file_pattern: str | Sequence[str] | None = None,
-        include_paths: bool | str = False,
-        use_file_cache: bool | None = None,
-        file_cache_config: Mapping[str, Any] | None = None,
-        **csv_datasource_kwargs: Any,
-    ) -> None:
-        opened = self._open_stage(
-            stage_location,
-            include_paths,
-            database=database,
-            schema=schema,
-            file_pattern=file_pattern,
-            use_file_cache=use_file_cache,
-            file_cache_config=file_cache_config,
-        )
-        super().__init__(**{**csv_datasource_kwargs, **opened})
-
-
-class SFStageParquetDataSource(ParquetDatasource):  # type: ignore[misc]
-    """Parquet files: their columns. Ray reads only the columns and row groups that are asked for.
-
-    Also takes Ray's ``columns`` and ``include_paths``, which gives paths on the filesystem.
-    """
-
-    def __init__(
-        self,
-        *,
-        stage_location: str,
-        database: str | None = None,
-        schema: str | None = None,
-        file_pattern: str | Sequence[str] | None = None,
-        use_file_cache: bool | None = None,
-        file_cache_config: Mapping[str, Any] | None = None,
-        **parquet_datasource_kwargs: Any,
-    ) -> None:
-        files, filesystem = open_stage_files(
-            stage_location,
-            database=database,
-            schema=schema,
-            file_pattern=file_pattern,
-            use_file_cache=use_file_cache,
-            file_cache_config=file_cache_config,
-        )
-        super().__init__(**{**parquet_datasource_kwargs, "paths": files.paths, "filesystem": filesystem})
