@@ -407,6 +407,8 @@ export interface Work {
   log_path?: string | null;
   /** The cell that began it, where one did. */
   cell_id?: string | null;
+  /** The process that does it: the owner, or a script that the owner started. */
+  pid?: number | null;
   cancel_requested?: boolean;
 }
 
@@ -428,6 +430,8 @@ export interface WorkReport {
   work?: Work[];
   /** All ranks that there are; `null`: as in the report before. */
   ranks?: Rank[] | null;
+  /** Whether the owner of the runtime sends it, or a script that it started, which has no ranks. */
+  by_owner?: boolean;
 }
 
 /** What became of a piece of long work. */
@@ -531,10 +535,10 @@ export const SCHEMAS: Record<keyof IMessages, object> = {
   StreamUpdate: {"type": "object", "properties": {"kernel_id": {"type": "string"}, "at": {"type": "number"}, "present": {"type": "boolean"}, "status": {"anyOf": [{"$ref": "#/$defs/RuntimeStatus"}, {"type": "null"}]}, "samples": {"type": "array", "items": {"$ref": "#/$defs/Sample"}}, "nodes": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Node"}}, {"type": "null"}]}, "cells": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/CellAccount"}}, {"type": "null"}]}, "work": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Work"}}, {"type": "null"}]}, "ranks": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Rank"}}, {"type": "null"}]}, "problem": {"anyOf": [{"$ref": "#/$defs/ErrorBody"}, {"type": "null"}]}, "kernel_end": {"anyOf": [{"$ref": "#/$defs/KernelEnd"}, {"type": "null"}]}}, "required": ["kernel_id", "at"]},
   Transition: {"type": "object", "properties": {"state": {"$ref": "#/$defs/RuntimeState"}, "at": {"type": "number"}, "reason": {"type": "string"}}, "required": ["state", "at", "reason"]},
   VersionInfo: {"type": "object", "properties": {"version": {"type": "string"}, "api": {"type": "string"}}, "required": ["version", "api"]},
-  Work: {"type": "object", "properties": {"task_id": {"type": "string"}, "kind": {"type": "string"}, "name": {"type": "string"}, "unit": {"type": "string"}, "state": {"$ref": "#/$defs/WorkState"}, "started_at": {"type": "number"}, "updated_at": {"type": "number"}, "ended_at": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "done": {"type": "number"}, "total": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "metrics": {"type": "object"}, "workers": {"type": "array", "items": {"$ref": "#/$defs/WorkWorker"}}, "message": {"type": "string"}, "log_path": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "cell_id": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "cancel_requested": {"type": "boolean"}}, "required": ["task_id", "kind", "name", "unit", "state", "started_at", "updated_at"]},
+  Work: {"type": "object", "properties": {"task_id": {"type": "string"}, "kind": {"type": "string"}, "name": {"type": "string"}, "unit": {"type": "string"}, "state": {"$ref": "#/$defs/WorkState"}, "started_at": {"type": "number"}, "updated_at": {"type": "number"}, "ended_at": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "done": {"type": "number"}, "total": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "metrics": {"type": "object"}, "workers": {"type": "array", "items": {"$ref": "#/$defs/WorkWorker"}}, "message": {"type": "string"}, "log_path": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "cell_id": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "pid": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "cancel_requested": {"type": "boolean"}}, "required": ["task_id", "kind", "name", "unit", "state", "started_at", "updated_at"]},
   WorkChoice: {"type": "object", "properties": {"task_id": {"type": "string"}}, "required": ["task_id"]},
   WorkOrders: {"type": "object", "properties": {"cancel": {"type": "array", "items": {"type": "string"}}, "stop_ranks": {"type": "array", "items": {"type": "integer"}}}, "required": ["cancel"]},
-  WorkReport: {"type": "object", "properties": {"work": {"type": "array", "items": {"$ref": "#/$defs/Work"}}, "ranks": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Rank"}}, {"type": "null"}]}}, "required": []},
+  WorkReport: {"type": "object", "properties": {"work": {"type": "array", "items": {"$ref": "#/$defs/Work"}}, "ranks": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Rank"}}, {"type": "null"}]}, "by_owner": {"type": "boolean"}}, "required": []},
   WorkState: {"enum": ["cancelled", "done", "failed", "running"]},
   WorkWorker: {"type": "object", "properties": {"rank": {"type": "integer"}, "pid": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "node": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "rows": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "memory_bytes": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "message": {"type": "string"}}, "required": ["rank"]},
 };

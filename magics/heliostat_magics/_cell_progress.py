@@ -116,6 +116,9 @@ class _Shown:
             button.on_click(lambda _: self._task.cancel())
             self._place = display(button, display_id=True)
             self._button = button
+            # ipykernel 7.4 sends a click to the shell that opened the widget, which runs the cell;
+            # without this it goes where the page addressed it to.
+            vars(button.comm).pop("_reply_subshell_id", None)
 
     def _close_button(self) -> None:
         button, self._button = self._button, None

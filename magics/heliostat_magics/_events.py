@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["CellEvents", "clear_start_error", "start_error"]
 
 _MARK = "_heliostat_cell_events"
+_KEPT = 1000
+"""Cells of which the first line is remembered: as many as the supervisor has accounts of."""
 
 
 def start_error(shell: InteractiveShell) -> HeliostatError | None:
@@ -54,6 +56,12 @@ def _kernel(shell: InteractiveShell) -> Any:
     return getattr(shell, "kernel", None)
 
 
+def _beginning(code: str) -> str:
+    """The first line that tells cells apart, behind the magic of the cell."""
+    lines = [line.strip() for line in code.splitlines() if line.strip()]
+    return " ".join(lines[:2] if lines and lines[0].startswith("%%") else lines[:1])
+
+
 class CellEvents:
     """Handlers of IPython's ``pre_run_cell`` and ``post_run_cell`` events of one shell."""
 
@@ -62,6 +70,8 @@ class CellEvents:
         self._running: str | None = None
         self._told: HeliostatError | None = None
         self._progress: CellProgress | None = None
+        self.first_lines: dict[str, str] = {}
+        """What cells began with, by id; the latest ones."""
 
     @classmethod
     def of(cls, shell: InteractiveShell) -> CellEvents | None:
@@ -99,6 +109,9 @@ class CellEvents:
         _share_settings()
         self._running = info.cell_id or f"execution-{self._shell.execution_count}"
         runtime.cell_started(self._running)
+        self.first_lines[self._running] = _beginning(info.raw_cell or "")
+        if len(self.first_lines) > _KEPT:
+            del self.first_lines[next(iter(self.first_lines))]
 
     def after(self, result: ExecutionResult) -> None:
         """Close the account that :meth:`before` opened, whatever became of the cell."""

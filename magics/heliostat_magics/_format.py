@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from heliostat._units import format_bytes
 
-__all__ = ["UNKNOWN", "count", "duration", "percent", "share", "size"]
+if TYPE_CHECKING:
+    from heliostat._messages import Work
+    from heliostat._progress import TaskSnapshot
+
+__all__ = ["UNKNOWN", "amount", "count", "duration", "metrics", "percent", "share", "size"]
 
 UNKNOWN = "unknown"
 
@@ -17,6 +23,18 @@ def size(number: int | None) -> str:
 def count(number: float | None) -> str:
     """A quantity that is mostly whole, such as CPUs given out."""
     return UNKNOWN if number is None else f"{number:g}"
+
+
+def amount(work: TaskSnapshot | Work) -> str:
+    """How far work is; empty where it does not say."""
+    if work.total is not None:
+        return f"{work.done:.12g} of {work.total:.12g} {work.unit}".strip()
+    return f"{work.done:.12g} {work.unit}".strip() if work.done else ""
+
+
+def metrics(work: TaskSnapshot | Work) -> list[str]:
+    """The latest value of each metric of work."""
+    return [f"{name} {value:.4g}" for name, value in work.metrics.items()]
 
 
 def percent(number: float | None) -> str:

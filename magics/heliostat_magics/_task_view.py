@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, TypeAlias
 
-from heliostat_magics._format import duration, share, size
+from heliostat_magics._format import amount, duration, metrics, share, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,13 +59,13 @@ class TaskView:
     def line(self) -> str:
         """Everything in one line."""
         task = self.task
-        parts = [f"{task.name}: {self._amount or task.state.value}"]
-        parts += [f"{name} {value:.4g}" for name, value in task.metrics.items()]
+        parts = [f"{task.name}: {amount(task) or task.state.value}"]
+        parts += metrics(task)
         parts.append(duration((task.ended_at or self.now) - task.started_at))
         rest = self._seconds_left
         if rest is not None:
             parts.append(f"about {duration(rest)} left")
-        if task.state.finished and self._amount:
+        if task.state.finished and amount(task):
             parts.append(task.state.value)
         return ", ".join(parts) + (f" ({task.message})" if task.message else "")
 
@@ -76,7 +76,7 @@ class TaskView:
         task = self.task
         soft = "color:var(--jp-ui-font-color2,inherit)"
         colour = _STATES[task.state.value]
-        facts = [self._amount, duration((task.ended_at or self.now) - task.started_at)]
+        facts = [amount(task), duration((task.ended_at or self.now) - task.started_at)]
         if self._seconds_left is not None:
             facts.append(f"about {duration(self._seconds_left)} left")
         facts += [_workers(task)]
@@ -88,13 +88,6 @@ class TaskView:
             f'<div><b>{escape(task.name)}</b> <span style="color:{colour}">{task.state.value}</span>'
             f' <span style="{soft}">{said}</span></div>{self._bar(colour)}{message}{self._plot()}</div>'
         )
-
-    @property
-    def _amount(self) -> str:
-        task = self.task
-        if task.total is not None:
-            return f"{task.done:g} of {task.total:g} {task.unit}".strip()
-        return f"{task.done:g} {task.unit}".strip() if task.done else ""
 
     @property
     def _seconds_left(self) -> float | None:

@@ -157,11 +157,14 @@ def _show(arguments: argparse.Namespace) -> Grid:
     grid = preview(found.read)
     row = _row(arguments.name, arguments.version)
     types = ", ".join(f"{field.name} {field.type}" for field in found.read.schema)
-    facts = [f"{row['rows']:,} rows in {row['files']} files, {size(row['bytes'])}", f"columns: {types}"]
+    facts = [
+        f"{row['rows']:,} rows, {size(row['bytes'])} (files: {row['files']})",
+        f"columns: {types}",
+    ]
     if row["label_cols"]:
         facts.append(f"labels: {', '.join(row['label_cols'])}")
     if row["comment"]:
-        facts.append(row["comment"])
+        facts.append(f"comment: {row['comment']}")
     title = f"{found.fully_qualified_name} {arguments.version}: {'; '.join(facts)}"
     return Grid(grid.columns, grid.rows, grid.note, title)
 

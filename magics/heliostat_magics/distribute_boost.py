@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from IPython.core.error import UsageError
 
 from heliostat_magics._base import Magic
-from heliostat_magics._frames import columns, frames, is_frame
+from heliostat_magics._frames import columns, columns_of, frames, is_frame
 from heliostat_magics._parser import MagicParser, at_least
 
 if TYPE_CHECKING:
@@ -91,12 +91,13 @@ class _BoostMode(Magic):
             params=parameters or None,
             scaling_config=getattr(library, self.scaling)(**given) if given else None,
         )
-        features = None
         if arguments.features is not None:
             features = [name.strip() for name in arguments.features.split(",") if name.strip()]
+        else:
+            features = [name for name in columns_of(data) if name != arguments.label]
         estimator.fit(
             data,
-            input_cols=features,
+            input_cols=features or None,
             label_col=arguments.label,
             eval_set=evaluated,
             verbose_eval=arguments.verbose,

@@ -1,27 +1,23 @@
-"""``%jobs``, ``%logs``, ``%cancel``: the long work of this notebook, which need not be in a cell."""
+"""``%jobs``, ``%logs``, ``%cancel``: the long work of this notebook and of others on its runtime."""
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heliostat import _progress as progress
 from heliostat.exceptions import ConfigurationError
 from heliostat_magics._base import Magic
-from heliostat_magics._format import duration, size
+from heliostat_magics._format import amount, duration, metrics, size
 from heliostat_magics._grid import Grid
 from heliostat_magics._parser import MagicParser, at_least
+from heliostat_magics._work import find, pieces, taken
 
 if TYPE_CHECKING:
     import argparse
 
-    from heliostat._progress import Task, TaskSnapshot
     from heliostat_magics._parser import Scope
+    from heliostat_magics._work import Piece
 
-__all__ = ["CancelMagic", "JobsMagic", "LogsMagic", "amount"]
-
-_LOG_BYTES = 256 * 1024
+__all__ = ["CancelMagic", "JobsMagic", "LogsMagic"]
 
 
 class JobsMagic(Magic):
@@ -33,9 +29,10 @@ class JobsMagic(Magic):
         parser = MagicParser(
             "%jobs",
             "[ID] [OPTIONS]",
-            "Show the long work of this notebook: trainings, queries, cells on ranks; or one piece of it\n"
-            "with its workers. ID may be the beginning of one. The panel and the supervisor's API show\n"
-            "the same list, and it can be cancelled from each.",
+            "Show the long work on the runtime: trainings, queries, cells on ranks; or one piece of it\n"
+            "with its workers. ID may be the beginning of one. Scripts that were started from here, and\n"
+            "other notebooks on the same Ray cluster, are listed with their process. The panel and the\n"
+            "supervisor's API show the same, and it can be cancelled from each.",
         )
         parser.add("id", nargs="?", help="the piece to look at", complete=_ids)
         parser.add("--running", action="store_true", help="only what runs now")
@@ -45,25 +42,18 @@ class JobsMagic(Magic):
         """Return the list, newest last."""
         del cell
         if arguments.id is not None:
-            return _workers(find(arguments.id).snapshot)
-        found = [each.snapshot for each in progress.tasks()]
-        if arguments.running:
-            found = [each for each in found if not each.state.finished]
-        rows = [
-            [
-                each.task_id,
-                each.state.value,
-                each.kind,
-                each.name,
-                amount(each),
-                duration((each.ended_at or time.time()) - each.started_at),
-                ", ".join(f"{name} {value:.4g}" for name, value in each.metrics.items()),
-                each.message,
-            ]
-            for each in found
-        ]
-        head = ["id", "state", "kind", "name", "done", "time", "metrics", "message"]
-        return Grid(head, rows, "" if rows else "Nothing has run yet.")
+            return _workers(find(arguments.id))
+        found = [piece for piece in pieces() if piece.running or not arguments.running]
+        others = any(piece.where for piece in found)
+        rows = []
+        for piece in found:
+            facts = piece.facts
+            where = [piece.where or "this one"] if others else []
+            facts_in_row = [facts.task_id, facts.state.value, facts.kind, facts.name, *where, amount(facts)]
+            rows.append([*facts_in_row, duration(taken(facts)), ", ".join(metrics(facts)), facts.message])
+        head = ["id", "state", "kind", "name", *(["process"] if others else [])]
+        nothing = "Nothing runs." if arguments.running else "Nothing has run yet."
+        return Grid([*head, "done", "time", "metrics", "message"], rows, "" if rows else nothing)
 
 
 class LogsMagic(Magic):
@@ -85,17 +75,14 @@ class LogsMagic(Magic):
         """Print them. Raises ConfigurationError where there is no log."""
         del cell
         if arguments.id is not None:
-            snapshot = find(arguments.id).snapshot
+            piece = find(arguments.id)
         else:
-            logged = [each.snapshot for each in progress.tasks() if each.snapshot.log_path]
+            logged = [each for each in pieces() if each.facts.log_path]
             if not logged:
-                message = "No work of this notebook has a log."
+                message = "No work of this runtime has a log."
                 raise ConfigurationError(message, "%jobs lists the work; %runtime log has the runtime's log.")
-            snapshot = logged[-1]
-        if snapshot.log_path is None:
-            message = f"{snapshot.name} ({snapshot.task_id}) keeps no log."
-            raise ConfigurationError(message, "%jobs lists what there is.")
-        print("\n".join(_tail(snapshot.log_path, arguments.lines)) or "The log is empty.")
+            piece = logged[-1]
+        print("\n".join(piece.log(arguments.lines)) or "The log is empty.")
 
 
 class CancelMagic(Magic):
@@ -117,67 +104,41 @@ class CancelMagic(Magic):
     def run(self, arguments: argparse.Namespace, cell: str | None) -> None:
         """Ask, and say what was asked. Raises ConfigurationError where nothing can be stopped."""
         del cell
-        running = [each for each in progress.tasks() if not each.snapshot.state.finished]
+        running = [piece for piece in pieces() if piece.running]
         chosen = [find(arguments.id)] if arguments.id is not None else running
         if not chosen:
             message = "Nothing runs."
             raise ConfigurationError(message, "%jobs shows what became of earlier work.")
         if arguments.id is None and len(chosen) > 1 and not arguments.all:
-            names = ", ".join(f"{each.snapshot.task_id} ({each.snapshot.name})" for each in chosen)
+            names = ", ".join(f"{piece.facts.task_id} ({piece.facts.name})" for piece in chosen)
             message = f"{len(chosen)} pieces of work run: {names}."
             raise ConfigurationError(message, "Say which, or --all.")
-        for each in chosen:
-            if each.snapshot.state.finished:
-                message = f"{each.snapshot.name} does not run any more: it is {each.snapshot.state.value}."
+        for piece in chosen:
+            facts = piece.facts
+            if not piece.running:
+                message = f"{facts.name} does not run any more: it is {facts.state.value}."
                 raise ConfigurationError(message)
-            each.cancel()
-            print(f"{each.snapshot.name} ({each.snapshot.task_id}) was asked to stop.")
+            piece.cancel()
+            print(f"{facts.name} ({facts.task_id}) was asked to stop.")
 
 
-def find(task_id: str) -> Task:
-    """The task whose id begins so. Raises ConfigurationError for none, or several."""
-    found = [each for each in progress.tasks() if each.snapshot.task_id.startswith(task_id)]
-    if len(found) == 1:
-        return found[0]
-    message = f"There is {'no work' if not found else 'more than one piece of work'} with the id {task_id!r}."
-    raise ConfigurationError(message, "%jobs lists what there is.")
-
-
-def amount(task: TaskSnapshot) -> str:
-    """How far a task is, in words."""
-    if task.total is not None:
-        return f"{task.done:g} of {task.total:g} {task.unit}".strip()
-    return f"{task.done:g} {task.unit}".strip() if task.done else ""
-
-
-def _workers(task: TaskSnapshot) -> Grid:
+def _workers(piece: Piece) -> Grid:
+    facts = piece.facts
     rows = [
         [each.rank, each.node, each.pid, each.rows, size(each.memory_bytes), each.message]
-        for each in task.workers
+        for each in facts.workers
     ]
-    metrics = ", ".join(f"{name} {value:.4g}" for name, value in task.metrics.items())
-    facts = [f"{task.state.value}", amount(task), metrics, task.message]
-    note = f"Log: {task.log_path}" if task.log_path else ""
-    title = f"{task.name} ({task.task_id}): {', '.join(fact for fact in facts if fact)}"
+    said = [facts.state.value, piece.where, amount(facts), *metrics(facts), facts.message]
+    note = f"Log: {facts.log_path}" if facts.log_path else ""
+    title = f"{facts.name} ({facts.task_id}): {', '.join(each for each in said if each)}"
     return Grid(["rank", "node", "pid", "rows", "memory", "message"], rows, note, title)
-
-
-def _tail(path: str, lines: int) -> list[str]:
-    try:
-        with Path(path).open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(file.tell() - _LOG_BYTES, 0))
-            return file.read().decode(errors="replace").splitlines()[-lines:]
-    except OSError as error:
-        message = f"The log {path} cannot be read: {error.strerror}."
-        raise ConfigurationError(message) from error
 
 
 def _ids(scope: Scope) -> list[str]:
     del scope
-    return [each.snapshot.task_id for each in reversed(progress.tasks())]
+    return [piece.facts.task_id for piece in reversed(pieces())]
 
 
 def _running_ids(scope: Scope) -> list[str]:
     del scope
-    return [each.snapshot.task_id for each in progress.tasks() if not each.snapshot.state.finished]
+    return [piece.facts.task_id for piece in pieces() if piece.running]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from heliostat import _handle
 from heliostat.exceptions import HeliostatError
 from heliostat_magics._base import Magic
-from heliostat_magics._format import count, duration, percent, share, size
-from heliostat_magics._grid import Grid
+from heliostat_magics._events import CellEvents
+from heliostat_magics._format import amount, count, duration, percent, share, size
+from heliostat_magics._grid import Bar, Grid
 from heliostat_magics._parser import MagicParser
 
 if TYPE_CHECKING:
     import argparse
+
+    from IPython.core.interactiveshell import InteractiveShell
 
     from heliostat._handle import Runtime
     from heliostat._messages import Sample
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ResourcesMagic"]
 
 _RECENT_SECONDS = 10.0
-_BAR = 12
+_CODE = 40
 
 
 class ResourcesMagic(Magic):
@@ -34,8 +39,8 @@ class ResourcesMagic(Magic):
             "[--by cell|rank|job|node]",
             "Show what the runtime uses now, of what would end it; or who used what:\n\n"
             "  cell  CPU and GPU seconds and peak memory of each cell\n"
-            "  rank  each process: the kernel, Ray, its workers and ranks\n"
-            "  job   each piece of long work, with the memory of its workers\n"
+            "  rank  each process: the ranks and what they run, the kernel, Ray and its workers\n"
+            "  job   each piece of long work, with what its workers use\n"
             "  node  each Ray node",
         )
         parser.add(
@@ -48,23 +53,17 @@ class ResourcesMagic(Magic):
         del cell
         if arguments.by == "job":
             return _by_job()
-        from heliostat import _handle
-
         runtime = _handle.current()
         if runtime is None:
             message = "There is no runtime, so nothing is measured."
             raise HeliostatError(message, "Start one with %runtime start.")
         views = {None: _now, "cell": _by_cell, "rank": _by_process, "node": _by_node}
-        return views[arguments.by](runtime)
+        return views[arguments.by](runtime, self.shell)
 
 
-def bar(part: float | None, whole: float | None) -> str:
-    """A share as a bar of text; empty where it is not known."""
-    found = share(part, whole)
-    if found is None:
-        return ""
-    filled = round(found * _BAR)
-    return "█" * filled + "░" * (_BAR - filled)
+def bar(part: float | None, whole: float | None) -> Bar:
+    """A part of a whole as a bar."""
+    return Bar(share(part, whole))
 
 
 def _sample(runtime: Runtime) -> Sample | None:
@@ -72,7 +71,8 @@ def _sample(runtime: Runtime) -> Sample | None:
     return found[-1] if found else None
 
 
-def _now(runtime: Runtime) -> Grid:
+def _now(runtime: Runtime, shell: InteractiveShell) -> Grid:
+    del shell
     sample = _sample(runtime)
     if sample is None:
         return Grid(["what", "used", "of", ""], [], "No reading yet; look again in a second.")
@@ -111,46 +111,90 @@ def _now(runtime: Runtime) -> Grid:
     return Grid(["what", "used", "of", ""], rows, f"Measured at {taken}.{waiting}")
 
 
-def _by_cell(runtime: Runtime) -> Grid:
+def _by_cell(runtime: Runtime, shell: InteractiveShell) -> Grid:
     accounts = runtime.cells()
+    events = CellEvents.of(shell)
+    codes = {} if events is None else events.first_lines
     most = max((each.cpu_seconds for each in accounts), default=0.0)
+    on_gpus = any(each.gpu_seconds is not None for each in accounts)
     rows = [
         [
-            each.cell_id[:12] if not each.cell_id.startswith("execution-") else each.cell_id,
+            each.cell_id if each.cell_id.startswith("execution-") else each.cell_id[:8],
+            codes.get(each.cell_id, "")[:_CODE],
             time.strftime("%H:%M:%S", time.localtime(each.started_at)),
             duration((each.ended_at or time.time()) - each.started_at),
             f"{each.cpu_seconds:.1f} s",
             bar(each.cpu_seconds, most),
-            duration(each.gpu_seconds),
             size(each.peak_memory_bytes),
-            size(each.peak_gpu_memory_bytes),
+            *([duration(each.gpu_seconds), size(each.peak_gpu_memory_bytes)] if on_gpus else []),
         ]
         for each in accounts
     ]
-    head = ["cell", "began", "time", "CPU", "", "GPU", "peak memory", "peak GPU memory"]
-    return Grid(head, rows, "The kernel and Ray's workers together.")
+    head = ["cell", "code", "began", "time", "CPU", "", "peak memory"]
+    gpus = "" if on_gpus else " No cell was on a GPU."
+    return Grid(
+        [*head, *(["GPU", "peak GPU memory"] if on_gpus else [])],
+        rows,
+        f"The kernel, Ray's workers and the ranks together.{gpus}",
+    )
 
 
-def _by_process(runtime: Runtime) -> Grid:
+def _by_process(runtime: Runtime, shell: InteractiveShell) -> Grid:
+    del shell
     sample = _sample(runtime)
     found = sorted(sample.processes, key=lambda each: -each.memory_bytes) if sample is not None else []
+    ranks = _ranks_by_pid()
+    found.sort(key=lambda each: (each.pid not in ranks, ranks.get(each.pid, (0, ""))[0]))
     most = max((each.memory_bytes for each in found), default=0)
-    rows = [
-        [
-            each.role,
-            each.name,
-            each.pid,
-            percent(each.cpu_percent),
-            f"{each.cpu_seconds:.1f} s",
-            size(each.memory_bytes),
-            bar(each.memory_bytes, most),
-        ]
-        for each in found
-    ]
-    return Grid(["role", "process", "pid", "CPU now", "CPU in all", "memory", ""], rows)
+    on_gpus = _gpu_memory(sample)
+    rows = []
+    for each in found:
+        number, runs = ranks.get(each.pid, (None, ""))
+        rows.append(
+            [
+                each.role if number is None else f"rank {number}",
+                each.name if number is None else runs or "idle",
+                each.pid,
+                percent(each.cpu_percent),
+                f"{each.cpu_seconds:.1f} s",
+                size(each.memory_bytes),
+                bar(each.memory_bytes, most),
+                *([size(on_gpus[each.pid]) if each.pid in on_gpus else ""] if on_gpus else []),
+            ]
+        )
+    head = ["role", "process", "pid", "CPU now", "CPU in all", "memory", ""]
+    return Grid([*head, *(["GPU memory"] if on_gpus else [])], rows)
 
 
-def _by_node(runtime: Runtime) -> Grid:
+def _ranks_by_pid() -> dict[int, tuple[int, str]]:
+    """Number of each rank, and the first line of the cell that it runs, if ranks were started."""
+    if "heliostat._ranks" not in sys.modules:
+        return {}
+    from heliostat import _ranks
+
+    group = _ranks.current()
+    if group is None:
+        return {}
+    return {
+        rank.prepared.pid: (rank.number, group.doing(rank.number))
+        for rank in group.ranks
+        if rank.prepared is not None
+    }
+
+
+def _gpu_memory(sample: Sample | None) -> dict[int, int | None]:
+    """GPU memory of each process that is on a GPU."""
+    held: dict[int, int | None] = {}
+    for gpu in (sample.gpus if sample is not None else None) or []:
+        for process in gpu.processes or []:
+            before = held.get(process.pid, 0)
+            known = before is not None and process.memory_bytes is not None
+            held[process.pid] = (before or 0) + (process.memory_bytes or 0) if known else None
+    return held
+
+
+def _by_node(runtime: Runtime, shell: InteractiveShell) -> Grid:
+    del shell
     rows = [
         [
             f"{each.name}{' (head)' if each.head else ''}",
@@ -168,17 +212,30 @@ def _by_node(runtime: Runtime) -> Grid:
 
 
 def _by_job() -> Grid:
-    from heliostat import _progress as progress
-    from heliostat_magics.jobs import amount
+    from heliostat_magics._work import pieces, taken
 
+    runtime = _handle.current()
+    sample = _sample(runtime) if runtime is not None else None
+    processes = {each.pid: each for each in sample.processes} if sample is not None else {}
+    held = _gpu_memory(sample)
     rows = []
-    for task in progress.tasks():
-        each = task.snapshot
-        known = [worker.memory_bytes for worker in each.workers if worker.memory_bytes is not None]
-        taken = duration((each.ended_at or time.time()) - each.started_at)
-        memory = size(sum(known)) if known else ""
+    for piece in pieces():
+        facts = piece.facts
+        pids = [worker.pid for worker in facts.workers if worker.pid is not None]
+        memories = [worker.memory_bytes for worker in facts.workers if worker.memory_bytes is not None]
+        known = [processes[pid] for pid in pids if pid in processes and piece.running]
         rows.append(
-            [each.task_id, each.name, each.state.value, amount(each), taken, len(each.workers), memory]
+            [
+                facts.task_id,
+                facts.name,
+                facts.state.value,
+                amount(facts),
+                duration(taken(facts)),
+                len(facts.workers),
+                size(sum(memories)) if memories else "",
+                percent(sum(each.cpu_percent or 0.0 for each in known)) if known else "",
+                size(sum(held[pid] or 0 for pid in pids if pid in held)) if set(pids) & set(held) else "",
+            ]
         )
-    head = ["id", "job", "state", "done", "time", "workers", "memory of workers"]
-    return Grid(head, rows, "" if rows else "Nothing has run yet.")
+    head = ["id", "job", "state", "done", "time", "workers", "memory", "CPU now", "GPU memory"]
+    return Grid(head, rows, "Memory and CPU are those of its workers." if rows else "Nothing has run yet.")

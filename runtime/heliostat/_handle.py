@@ -29,9 +29,10 @@ from heliostat._messages import (
     Sample,
     Work,
 )
+from heliostat._progress import SUPERVISOR_VARIABLE
 from heliostat._resizing import wait_for_resize
 from heliostat._sizes import Count, Size, make_target
-from heliostat._supervisor.config import LOG
+from heliostat._supervisor.config import LOG, SOCKET
 from heliostat._watcher import Watcher
 from heliostat._work_reporter import WorkReporter
 from heliostat.exceptions import (
@@ -59,6 +60,7 @@ class Runtime:
         self._cells = CellRecorder(self._client, lambda: self.alive)
         self._work = WorkReporter(self._client, lambda: self._cells.running)
         self._watcher.start()
+        os.environ[SUPERVISOR_VARIABLE] = str(self._config.path / SOCKET)
 
     @property
     def runtime_id(self) -> str:
@@ -128,7 +130,7 @@ class Runtime:
         return self._client.cells()
 
     def work(self) -> list[Work]:
-        """The long work of this process (trainings, distributed cells, queries), oldest first."""
+        """The long work of this process and of its scripts (trainings, cells, queries), oldest first."""
         return self._client.work()
 
     def cancel_work(self, task_id: str) -> None:
@@ -229,6 +231,7 @@ class Runtime:
     def stop(self) -> None:
         """Take the runtime down; returns when its processes are gone."""
         self._watcher.expect_end()
+        os.environ.pop(SUPERVISOR_VARIABLE, None)
         self._work.close()
         self._cells.close()
         with contextlib.suppress(HeliostatError):

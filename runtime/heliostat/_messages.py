@@ -419,6 +419,8 @@ class Work(Message, frozen=True, kw_only=True):
     log_path: str | None = None
     cell_id: str | None = None
     """The cell that began it, where one did."""
+    pid: int | None = None
+    """The process that does it: the owner, or a script that the owner started."""
     cancel_requested: bool = False
 
 
@@ -442,6 +444,8 @@ class WorkReport(Message, frozen=True, kw_only=True):
     work: list[Work] = []
     ranks: list[Rank] | None = None
     """All ranks that there are; ``None``: as in the report before."""
+    by_owner: bool = True
+    """Whether the owner of the runtime sends it, or a script that it started, which has no ranks."""
 
 
 class WorkOrders(Message, frozen=True, kw_only=True):

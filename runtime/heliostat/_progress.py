@@ -14,6 +14,7 @@ Any thread may call anything here. Listeners run on the thread that updates, so 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 import uuid
@@ -26,8 +27,19 @@ from heliostat.exceptions import TaskCancelledError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-__all__ = ["Task", "TaskSnapshot", "TaskState", "WorkerSnapshot", "subscribe", "task", "tasks"]
+__all__ = [
+    "SUPERVISOR_VARIABLE",
+    "Task",
+    "TaskSnapshot",
+    "TaskState",
+    "WorkerSnapshot",
+    "subscribe",
+    "task",
+    "tasks",
+]
 
+SUPERVISOR_VARIABLE = "HELIOSTAT_SUPERVISOR"
+"""Set by the owner of a runtime for the scripts that it starts: its supervisor's socket."""
 _KEPT = 50
 """Tasks that are remembered; the oldest finished ones go first."""
 
@@ -82,6 +94,7 @@ class TaskSnapshot:
 _lock = threading.RLock()
 _tasks: dict[str, Task] = {}
 _listeners: list[Callable[[Task], None]] = []
+_starter_asked = False
 
 
 class Task:
@@ -170,6 +183,7 @@ def task(kind: str, name: str, *, total: float | None = None, unit: str = "") ->
     total, unit:
         How much there is to do, counted in ``unit`` (``"rounds"``); ``None``: not known.
     """
+    _report_to_starter()
     now = time.time()
     made = Task(
         TaskSnapshot(uuid.uuid4().hex[:12], kind, name, unit, TaskState.RUNNING, now, now, total=total)
@@ -205,6 +219,16 @@ def subscribe(listener: Callable[[Task], None]) -> Callable[[], None]:
             _listeners.remove(listener)
 
     return unsubscribe
+
+
+def _report_to_starter() -> None:
+    """Have the notebook that started this script, if one did, see what it does."""
+    global _starter_asked  # noqa: PLW0603 - once a process
+    if not _starter_asked and SUPERVISOR_VARIABLE in os.environ:
+        _starter_asked = True
+        from heliostat._work_reporter import report_to_starter
+
+        report_to_starter()
 
 
 def _forget_oldest() -> None:

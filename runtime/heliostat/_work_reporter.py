@@ -7,12 +7,16 @@ report.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heliostat import _crew, _progress
 from heliostat._messages import Rank, Work, WorkReport, WorkState, WorkWorker
+from heliostat._progress import SUPERVISOR_VARIABLE
 from heliostat.exceptions import HeliostatError
 
 if TYPE_CHECKING:
@@ -30,8 +34,10 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 class WorkReporter:
     """Reports until it is closed."""
 
-    def __init__(self, client: SupervisorClient, current_cell: Callable[[], str | None]) -> None:
-        self._client, self._current_cell = client, current_cell
+    def __init__(
+        self, client: SupervisorClient, current_cell: Callable[[], str | None], *, by_owner: bool = True
+    ) -> None:
+        self._client, self._current_cell, self._by_owner = client, current_cell, by_owner
         self._changed: dict[str, Task] = {}
         self._running: dict[str, Task] = {}
         self._cells: dict[str, str | None] = {}
@@ -48,6 +54,14 @@ class WorkReporter:
             unsubscribe()
         self._closed = True
         self._news.set()
+
+    def flush(self, *, even_without_news: bool = False) -> None:
+        """Tell what was not told yet, and do what is asked for in return."""
+        with self._lock:
+            tasks, self._changed = self._changed, {}
+        ranks = _ranks()
+        if tasks or even_without_news or ranks != self._ranks or _busy(ranks):
+            self._report(tasks, ranks)
 
     def _on_change(self, task: Task) -> None:
         task_id = task.snapshot.task_id
@@ -71,12 +85,8 @@ class WorkReporter:
         while not self._closed:
             self._news.wait(self._patience())
             self._news.clear()
-            with self._lock:
-                tasks, self._changed = self._changed, {}
-            ranks = _ranks()
             # While something runs, a report without news asks whether it shall stop.
-            if tasks or self._running or ranks != self._ranks or _busy(ranks):
-                self._report(tasks, ranks)
+            self.flush(even_without_news=bool(self._running))
             pause.wait(_SECONDS_BETWEEN_REPORTS)
 
     def _patience(self) -> float | None:
@@ -88,6 +98,7 @@ class WorkReporter:
         report = WorkReport(
             work=[_message(task, self._cells[key]) for key, task in tasks.items()],
             ranks=None if ranks == self._ranks else ranks,
+            by_owner=self._by_owner,
         )
         try:
             orders = self._client.report_work(report)
@@ -123,6 +134,20 @@ def _busy(ranks: list[Rank]) -> bool:
     return any(rank.state == "busy" for rank in ranks)
 
 
+def report_to_starter() -> None:
+    """In a script that was started from a notebook: report to the notebook's supervisor.
+
+    A process with a runtime of its own reports to its own.
+    """
+    from heliostat import _handle
+    from heliostat._client import SupervisorClient
+
+    if _handle.current() is None:
+        client = SupervisorClient(Path(os.environ[SUPERVISOR_VARIABLE]))
+        reporter = WorkReporter(client, lambda: None, by_owner=False)
+        atexit.register(reporter.flush)
+
+
 def _message(task: Task, cell_id: str | None) -> Work:
     snapshot = task.snapshot
     return Work(
@@ -151,4 +176,5 @@ def _message(task: Task, cell_id: str | None) -> Work:
         message=snapshot.message,
         log_path=snapshot.log_path,
         cell_id=cell_id,
+        pid=os.getpid(),
     )

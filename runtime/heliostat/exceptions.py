@@ -30,6 +30,8 @@ process borders, and none shows a traceback of Heliostat's own code in a noteboo
 from __future__ import annotations
 
 import os
+import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ __all__ = [
 ]
 
 _TRACEBACK_SWITCH = "HELIOSTAT_TRACEBACK"
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 class HeliostatError(Exception):
@@ -183,11 +186,20 @@ class RankError(HeliostatError, RuntimeError):
 
     def _render_traceback_(self) -> list[str]:
         """Show the ranks' own traceback, which has nothing but lines of the user."""
-        return [*self.fields.get("traceback", ()), *super()._render_traceback_()]
+        lines = self.fields.get("traceback", ())
+        if _colourless():
+            lines = [_COLOUR.sub("", line) for line in lines]
+        return [*lines, *super()._render_traceback_()]
 
 
 class TrainingError(HeliostatError, RuntimeError):
     """Training failed on a worker; ``rank`` says which."""
+
+
+def _colourless() -> bool:
+    """Whether the notebook or terminal was told to show no colours."""
+    get = getattr(sys.modules.get("IPython.core.getipython"), "get_ipython", lambda: None)
+    return str(getattr(get(), "colors", "")).lower() == "nocolor"
 
 
 def error_from_body(error: str, message: str, action: str, fields: Mapping[str, Any]) -> HeliostatError:

@@ -5,86 +5,26 @@ The foreign cluster belongs to a process of its own, with a directory and a toke
 
 from __future__ import annotations
 
-import shutil
 import socket
-import tempfile
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.owner import Failed, Owner, wait_for
-
-from heliostat._supervisor.processes import MARK, marked_with
+from tests.support.foreign import Foreign
+from tests.support.owner import Failed, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.runtime.conftest import StartOwner
 
-_TOKEN = "f" * 64
-_BOOT = """
-from pathlib import Path
-import ray
-from heliostat._cluster import slim
-slim.LOOPBACK = ray.util.get_node_ip_address()
-node = slim.boot_head(slim.NodeShape(2, object_store_bytes=100 << 20), Path({directory!r}), "s", print)
-ray.init(node.gcs_address, namespace="theirs", log_to_driver=False)
-class Counter:
-    def __init__(self):
-        self.count = 0
-    def add(self):
-        self.count += 1
-        return self.count
-counter = ray.remote(num_cpus=0)(Counter).options(name="counter", lifetime="detached").remote()
-ray.get(counter.add.remote())
-"""
 _USE = (
     "import ray\n"
     "theirs = ray.get_actor('counter', namespace='theirs')\n"
     "[ray.get(ray.remote(lambda: 40 + 2).remote()), ray.get(theirs.add.remote()) > 1]"
 )
-
-
-class Foreign:
-    """A living cluster with an actor that counts, and files with a right and a wrong token."""
-
-    def __init__(self, mode: str) -> None:
-        # Short, since Ray's sockets lie below it.
-        self.directory = Path(tempfile.mkdtemp(prefix="f", dir="/tmp"))
-        self.token, self.wrong_token = self.directory / "token", self.directory / "wrong"
-        self.token.write_text(_TOKEN)
-        self.wrong_token.write_text("0" * 64)
-        self._mark = self.directory.name
-        environment = {"RAY_AUTH_MODE": mode, MARK: self._mark}
-        if mode == "token":
-            environment["RAY_AUTH_TOKEN_PATH"] = str(self.token)
-        self._process = Owner(self.directory, "none", environment)
-        self._process.run(_BOOT.format(directory=str(self.directory / "r")), seconds=90)
-        self.address: str = self._process.run("node.gcs_address")
-
-    def count(self) -> int:
-        """Ask the foreign actor, which fails if it or the cluster is gone."""
-        found: int = self._process.run("ray.get(counter.add.remote(), timeout=20)")
-        return found
-
-    def actors(self) -> int:
-        """How many actors live there, of whomever."""
-        found: int = self._process.run(
-            "from ray._private.state import actors; sum(a['State'] == 'ALIVE' for a in actors().values())"
-        )
-        return found
-
-    def end(self) -> None:
-        """Take it down with all its processes and files."""
-        self._process.run("ray.shutdown(); node.kill_all_processes(check_alive=False)")
-        self._process.end()
-        for process in marked_with([self._mark]):
-            process.kill()
-        # Its processes write logs as long as they live.
-        wait_for(lambda: not marked_with([self._mark]), 10)
-        shutil.rmtree(self.directory)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +126,7 @@ def test_without_the_token_the_cluster_refuses(
 
 def test_the_token_may_be_in_the_environment(foreign: Foreign, start_owner: StartOwner) -> None:
     """A token in RAY_AUTH_TOKEN itself serves as well as one in a file."""
-    owner = start_owner(f"{foreign.address!r}", RAY_AUTH_TOKEN=_TOKEN)
+    owner = start_owner(f"{foreign.address!r}", RAY_AUTH_TOKEN=foreign.token.read_text())
     assert owner.run(_USE) == [42, True]
 
 

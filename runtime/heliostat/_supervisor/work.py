@@ -1,17 +1,19 @@
 """The long work of the owner as the supervisor knows it: told by the owner, shown to whoever asks.
 
-The owner reports what changes and hears with each answer what shall stop. So work can be watched and
-cancelled while the owner's main thread, or its GIL, is busy with that very work.
+Scripts that the owner starts on its runtime tell of theirs as well. Whoever works reports what
+changes and hears with each answer what shall stop. So work can be watched and cancelled while the
+owner's main thread, or its GIL, is busy with that very work.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import psutil
 
 from heliostat._messages import WorkOrders, WorkState
+from heliostat._tail import tail
 from heliostat.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 _KEPT = 100
 """Pieces that are remembered; the oldest finished ones go first."""
 _MOST_LINES = 2000
-_LOG_BYTES = 256 * 1024
 
 
 class WorkList:
@@ -34,6 +35,11 @@ class WorkList:
 
     def listed(self) -> list[Work]:
         """Every piece that is remembered, oldest first."""
+        for task_id, work in self._work.items():
+            if work.state is WorkState.RUNNING and work.pid is not None and not psutil.pid_exists(work.pid):
+                self._work[task_id] = msgspec.structs.replace(
+                    work, state=WorkState.FAILED, ended_at=work.updated_at, message="Its process has ended."
+                )
         return list(self._work.values())
 
     def note(self, report: WorkReport) -> WorkOrders:
@@ -47,9 +53,12 @@ class WorkList:
         self._forget_oldest()
         if report.ranks is not None:
             self._note_ranks(report.ranks)
-        # A rank is told once: it may run another cell by the time of the next report.
-        stop, self._to_stop = sorted(self._to_stop), set()
-        return WorkOrders(cancel=sorted(self._to_cancel), stop_ranks=stop)
+        orders = WorkOrders(cancel=sorted(self._to_cancel))
+        if report.by_owner:
+            # A rank is told once: it may run another cell by the time of the next report.
+            orders = msgspec.structs.replace(orders, stop_ranks=sorted(self._to_stop))
+            self._to_stop = set()
+        return orders
 
     def ranks(self) -> list[Rank]:
         """The ranks that there are, in their order."""
@@ -105,15 +114,7 @@ class WorkList:
         if work.log_path is None:
             message = f"{work.name} ({task_id}) keeps no log."
             raise ConfigurationError(message)
-        try:
-            with Path(work.log_path).open("rb") as file:
-                file.seek(0, 2)
-                file.seek(max(file.tell() - _LOG_BYTES, 0))
-                text = file.read().decode(errors="replace")
-        except OSError as error:
-            message = f"The log {work.log_path} cannot be read: {error.strerror}."
-            raise ConfigurationError(message) from error
-        return text.splitlines()[-max(min(lines, _MOST_LINES), 1) :]
+        return tail(work.log_path, min(lines, _MOST_LINES))
 
     def _find(self, task_id: str) -> Work:
         work = self._work.get(task_id)
