@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -24,7 +26,7 @@ from heliostat.data import DataConnector
 from heliostat.exceptions import ConfigurationError, DataError, TaskCancelledError, TrainingError
 from heliostat.modeling._workers import pool
 from heliostat.modeling.distributors._boosting._scaling import NodeSize, Placement, plan_placement
-from heliostat.modeling.distributors.xgboost import XGBEstimator, XGBScalingConfig
+from heliostat.modeling.distributors.xgboost import XGBEstimator, XGBScalingConfig, _sketch
 from heliostat.modeling.distributors.xgboost._plan import plan_training
 
 if TYPE_CHECKING:
@@ -151,6 +153,51 @@ def test_one_worker_makes_the_model_of_plain_xgboost(
     assert np.array_equal(estimator.predict(tumours), plain.predict(matrix))
     assert estimator.get_eval_results() == {"train": history["train"], "eval": history["train"]}
     assert_clean(runtime)
+
+
+def test_many_rows_with_ties_and_gaps_give_the_model_of_plain_xgboost(runtime: Runtime) -> None:
+    """Where the sketch is given sorted values the model is still that of xgboost.train, byte for byte."""
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(150_000, 6)).astype(np.float32)
+    features[:, 1] = features[:, 1].round(2)
+    features[generator.random(len(features)) < 0.3, 2] = np.nan
+    features[:, 3] = generator.integers(0, 5, len(features))
+    features[:, 4] = np.repeat(features[: len(features) // 3, 4], 3)
+    target = (features[:, 0] + features[:, 1] > 0).astype(int)
+    params = {"max_depth": 3, "max_bin": 64}
+    plain = xgboost.train(
+        {**params, "objective": BINARY, "nthread": 2},
+        xgboost.QuantileDMatrix(features, target, max_bin=64),
+        12,
+    )
+    told: list[float] = []
+    watcher = at_round(12, lambda snapshot: told.append(snapshot.metrics["train-logloss"]))
+    estimator = XGBEstimator(12, BINARY, params, ONE)
+    assert estimator.fit(features, target).save_raw() == plain.save_raw()
+    watcher.join()
+    assert 0 < told[0] < 0.6, "progress has metrics that nobody asked for"
+    assert estimator.get_eval_results() == {}
+    assert _sketch.usable(), "else it was not tried"
+
+
+def test_a_worker_has_xgboost_without_scikit_learn_until_it_is_wanted() -> None:
+    """Training needs neither scikit-learn nor pandas; the classes for them are there when asked for."""
+    code = """
+import sys
+from heliostat.modeling.distributors.xgboost._library import library
+import numpy as np
+xgboost = library()
+rows, label = np.eye(20, dtype="float32"), np.arange(20) % 2
+xgboost.train({}, xgboost.QuantileDMatrix(rows, label), 2)
+assert not {"sklearn", "pandas"} & set(sys.modules)
+given = {"objective": "binary:logistic"}, xgboost.DMatrix(rows, label), 2
+found = xgboost.cv(*given, nfold=2, stratified=True)
+from xgboost import XGBClassifier
+from sklearn.base import is_classifier
+print(is_classifier(XGBClassifier(n_estimators=2).fit(rows, label)), len(found), hasattr(xgboost, "nothing"))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["True", "2", "False"]
 
 
 def test_two_workers_are_as_good_as_one(

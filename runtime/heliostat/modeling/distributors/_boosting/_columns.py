@@ -146,6 +146,7 @@ def decode(part: Part, columns: Columns, check: Callable[[], bool], *, threads: 
         A row has no label, or a value is no number.
     """
     import numpy as np
+    import pyarrow as pa
 
     block = np.empty((part.rows, len(columns.inputs)), dtype=np.float64 if columns.wide else np.float32)
     labels = np.empty(part.rows, dtype=np.float32)
@@ -165,6 +166,9 @@ def decode(part: Part, columns: Columns, check: Callable[[], bool], *, threads: 
             for role, name in columns.roles.items():
                 roles[role][start:stop] = _role(table.column(name), role, name)
             start = stop
+            del table, arrays
+            # Else Arrow keeps what it decoded into, half the size of the block, beside the matrix.
+            pa.default_memory_pool().release_unused()
 
     pieces = part.pieces()
     starts = itertools.accumulate((piece.rows for piece in pieces), initial=0)

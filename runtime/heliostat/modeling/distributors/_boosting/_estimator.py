@@ -150,7 +150,11 @@ class BoostingEstimator:
         return self._booster
 
     def get_eval_results(self) -> dict[str, dict[str, list[float]]]:
-        """Metrics by round: ``{"train": {metric: [...]}, "eval": {...}}``; empty before ``fit``."""
+        """Metrics by round: ``{"train": {metric: [...]}, "eval": {...}}``; empty before ``fit``.
+
+        XGBoost's are computed only where somebody asks for them: by an evaluation set, a metric,
+        early stopping, callbacks or ``verbose_eval``. Its progress has ten values all the same.
+        """
         return {name: {m: list(v) for m, v in found.items()} for name, found in self._eval_results.items()}
 
     @property

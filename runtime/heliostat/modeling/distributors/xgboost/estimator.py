@@ -11,6 +11,7 @@ from heliostat.modeling.distributors._boosting import _inputs
 from heliostat.modeling.distributors._boosting._estimator import BoostingEstimator
 from heliostat.modeling.distributors._boosting._groups import group_ids
 from heliostat.modeling.distributors.xgboost import _worker
+from heliostat.modeling.distributors.xgboost._library import library
 from heliostat.modeling.distributors.xgboost._plan import XGBScalingConfig, plan_training
 
 if TYPE_CHECKING:
@@ -202,8 +203,7 @@ def predictor(
     model: bytes, attributes: Mapping[str, Any], columns: Columns, output: str, threads: int
 ) -> Callable[[Any], Any]:
     """Make a function that predicts blocks of rows; after early stopping with the best rounds."""
-    import xgboost
-
+    xgboost = library()
     booster = xgboost.Booster(model_file=bytearray(model))
     booster.set_param({"device": "cpu", **({"nthread": threads} if threads else {})})
     rounds, missing, margin = attributes["rounds"], attributes["missing"], output == "margin"

@@ -1,0 +1,61 @@
+"""XGBoost in a worker, without what only its scikit-learn face needs.
+
+``import xgboost`` imports scikit-learn, and with it pandas and half of SciPy: about a second and
+100 MB in each worker, for classes that a training does not use. They are left out until somebody
+in the same process asks for them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+_NEEDS = "sklearn"
+_PARTS = ("compat", "sklearn")
+
+
+def library() -> Any:
+    """Import XGBoost; its classes for scikit-learn are loaded when they are first used."""
+    if "xgboost" in sys.modules or _NEEDS in sys.modules:
+        return importlib.import_module("xgboost")
+    sys.modules[_NEEDS] = None  # type: ignore[assignment]
+    try:
+        found = importlib.import_module("xgboost")
+    finally:
+        del sys.modules[_NEEDS]
+    if all(hasattr(found, part) for part in _PARTS):
+        _defer(found)
+    return found
+
+
+def _defer(found: Any) -> None:
+    poor = {part: vars(found)[part] for part in _PARTS}
+    face = f"{found.__name__}.sklearn"
+    late = [name for name, value in vars(found).items() if getattr(value, "__module__", "") == face]
+    for name in ("cv", *late, *_PARTS):
+        delattr(found, name)
+    for part in _PARTS:
+        del sys.modules[f"{found.__name__}.{part}"]
+
+    def missing(name: str) -> Any:
+        if name not in ("cv", *late, *_PARTS):
+            message = f"module {found.__name__!r} has no attribute {name!r}"
+            raise AttributeError(message)
+        del found.__getattr__
+        rich = {part: importlib.import_module(f"{found.__name__}.{part}") for part in _PARTS}
+        for module in [each for key, each in sys.modules.items() if key.startswith(f"{found.__name__}.")]:
+            _rebind(module, vars(poor["compat"]), vars(rich["compat"]))
+        found.cv = found.training.cv
+        for other in late:
+            setattr(found, other, getattr(rich["sklearn"], other))
+        return getattr(found, name)
+
+    found.__getattr__ = missing
+
+
+def _rebind(module: Any, former: dict[str, Any], now: dict[str, Any]) -> None:
+    """Give a module, in place of what it imported from the poor part, what the rich one has."""
+    for name, value in list(vars(module).items()):
+        if not name.startswith("__") and name in now and former.get(name, now) is value:
+            setattr(module, name, now[name])
