@@ -12,6 +12,7 @@ from jupyter_client.manager import KernelManager
 from heliostat._supervisor.processes import descendants
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from typing import Self
 
@@ -58,6 +59,35 @@ class MeasuredKernel:
             name: result["data"]["text/plain"] if result["status"] == "ok" else result["evalue"]
             for name, result in content["user_expressions"].items()
         }
+
+    def shown(self, code: str, enough: Callable[[list[str]], bool]) -> tuple[float, list[str]]:
+        """Execute a cell and return after how many seconds all of it was shown, and what that was.
+
+        Shown is the text of streams and displays as a front end would have it at the end, in any
+        order. ``enough`` says whether that is all: some of it may come after the cell has ended.
+        Raises TimeoutError when it does not come.
+        """
+        began = time.perf_counter()
+        request = self._client.execute(code)
+        streams: list[str] = []
+        displays: dict[str, str] = {}
+        idle = False
+        while time.perf_counter() - began < _SECONDS_TO_REPLY:
+            message = self._client.get_iopub_msg(timeout=_SECONDS_TO_REPLY)
+            kind, content = message["msg_type"], message["content"]
+            if kind == "stream":
+                streams.append(content["text"])
+            elif kind in ("display_data", "update_display_data"):
+                name = content.get("transient", {}).get("display_id", f"anonymous {len(displays)}")
+                displays[name] = content["data"].get("text/plain", "")
+            elif kind == "status" and message["parent_header"].get("msg_id") == request:
+                idle = idle or content["execution_state"] == "idle"
+            if idle and enough(["".join(streams), *displays.values()]):
+                seconds = time.perf_counter() - began
+                self._reply_to(request)
+                return seconds, ["".join(streams), *displays.values()]
+        text = f"not all of the cell {code!r} was shown in {_SECONDS_TO_REPLY:g} s"
+        raise TimeoutError(text)
 
     def _reply_to(self, request: str) -> dict[str, Any]:
         deadline = time.monotonic() + _SECONDS_TO_REPLY

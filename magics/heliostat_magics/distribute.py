@@ -213,10 +213,8 @@ class SpmdMode(Magic):
         if here is not None:
             here.raise_error()
         if arguments.out:
-            _guard(
-                group.sizes([f"result:{request}" for request in run.requests.values()], targets), arguments
-            )
-            values = group.results(run)
+            _guard(group.objects.result_size(run), arguments)
+            values = group.objects.results(run)
             self.shell.user_ns[arguments.out] = values[0] if single else values
         return None
 

@@ -48,7 +48,7 @@ class PushMagic(Magic):
         values = {name: self.namespace[name] for name in arguments.variables}
         _guard("%push", sum(measure(value, name) for name, value in values.items()), arguments.max_bytes)
         group = ensure_group()
-        group.push(values, parse_targets(arguments.targets, group.size), copy=arguments.copy)
+        group.objects.push(values, parse_targets(arguments.targets, group.size), copy=arguments.copy)
 
 
 class PullMagic(Magic):
@@ -83,9 +83,9 @@ class PullMagic(Magic):
             message = "there are no ranks to pull from; %%distribute starts them"
             raise UsageError(message)
         targets = _ranks.parse_targets(arguments.targets, group.size)
-        _guard("%pull", group.sizes(arguments.variables, targets), arguments.max_bytes)
+        _guard("%pull", group.objects.sizes(arguments.variables, targets), arguments.max_bytes)
         for name in arguments.variables:
-            values = group.pull(name, targets)
+            values = group.objects.pull(name, targets)
             self.shell.user_ns[arguments.out or name] = values[0] if len(targets) == 1 else values
 
 

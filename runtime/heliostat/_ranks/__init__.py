@@ -6,8 +6,8 @@
 
     group = _ranks.start(_ranks.Wish(ranks=4))
     _ranks.conduct(group, group.run("print(rank, world_size)"))
-    group.push({"x": 1})
-    group.pull("x")
+    group.objects.push({"x": 1})
+    group.objects.pull("x")
 """
 
 from __future__ import annotations

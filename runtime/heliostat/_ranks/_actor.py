@@ -48,7 +48,7 @@ class RankActor:
         """Start to listen; returns how to connect."""
         import ray
 
-        from heliostat._ranks._kernel import new_application
+        from heliostat._ranks._application import new_application
 
         context = ray.get_runtime_context()
         host = ray.util.get_node_ip_address()
@@ -87,11 +87,6 @@ class RankActor:
     def export(self, names: Sequence[str]) -> Any:
         """Return variables by name; they were found to be there before."""
         return self._app.kernel.export(names)
-
-    def call(self, function: Any, *arguments: Any) -> Any:
-        """Run ``function(namespace, *arguments)`` on the main thread."""
-        namespace: Mapping[str, Any] = self._app.shell.user_ns
-        return function(namespace, *arguments)
 
     def _keep_last_words(self) -> str:
         """Have exit codes and crashes written where the driver finds them after our end."""

@@ -126,7 +126,7 @@ class _Conductor:
             self.task.update(done=len(self._done))
             if self._stopped_at is not None:
                 # Who waits in a collective for this one has no better news than its leaving.
-                self.group.tell(event, "rank_drop_request", {})
+                self.group.tell([event], "rank_drop_request")
 
     def _kill(self) -> None:
         for number in self.run.pending:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["RESULT_OF", "STACKS_SIGNAL", "Place", "Prepared", "RankFacts"]
+__all__ = ["OURS", "RESULT_OF", "STACKS_SIGNAL", "Place", "Prepared", "RankFacts"]
+
+OURS = "heliostat"
+"""Key in the metadata of the group's requests, and of the replies to them."""
 
 RESULT_OF = "result:"
 """Before a request's id: what that cell returned. No variable has such a name."""

@@ -1,35 +1,60 @@
 """Folds what ranks say: equal lines of several ranks become one line with their numbers. Pure.
 
 A line waits a moment for its equals. Nothing is dropped and the order of each rank is kept: a
-line of rank 0 that ranks 1-3 will say later waits for them, unless it is too old.
+line of rank 0 that ranks 1-3 will say later waits for them, unless it is too old. Lines are
+handled in blocks, as they arrive: a flood costs little more than the comparison of its lines.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["Folder", "Item", "Lines", "visible"]
+__all__ = ["Folded", "Folder", "Lines", "Piece", "visible"]
 
 HOLD_SECONDS = 0.25
+_WINDOW = 32
 
 
-@dataclass(frozen=True)
-class Item:
-    """Something that a rank showed: a line of a stream, or an object with its forms."""
+@dataclass
+class Piece:
+    """What a rank showed at once: lines of a stream, or one object with its forms."""
 
     kind: str
     """``stdout``, ``stderr``, ``display``, ``result``, ``update`` or ``clear``."""
-    text: str = ""
-    content: dict[str, Any] = field(default_factory=dict, compare=False, hash=False)
+    lines: list[str]
+    """Of an object, one text that tells whether another one is the same."""
+    at: float = 0.0
+    content: dict[str, Any] = field(default_factory=dict)
+    start: int = 0
+    """How many of the lines were given out."""
+
+    @property
+    def left(self) -> int:
+        """How many lines were not."""
+        return len(self.lines) - self.start
+
+    def like(self, other: Piece) -> bool:
+        """Whether both begin with the same."""
+        return self.kind == other.kind and self.lines[self.start] == other.lines[other.start]
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What ranks have in common."""
+
+    ranks: tuple[int, ...]
+    kind: str
+    lines: Sequence[str]
+    content: dict[str, Any]
 
     @property
     def rich(self) -> bool:
-        """Whether it is more than a line."""
+        """Whether it is more than lines."""
         return self.kind not in ("stdout", "stderr")
 
 
@@ -37,21 +62,32 @@ class Lines:
     """Makes lines of the pieces of one stream of one rank."""
 
     def __init__(self) -> None:
-        self.rest = ""
+        self._rest: list[str] = []
+
+    @property
+    def rest(self) -> str:
+        """The line that has no end yet."""
+        if len(self._rest) > 1:
+            self._rest = ["".join(self._rest)]
+        return self._rest[0] if self._rest else ""
 
     def feed(self, text: str) -> list[str]:
         """Add a piece; returns the lines that are whole now, as a terminal would show them."""
         if "\n" not in text:
-            self.rest += text
             if "\r" in text:
-                self.rest = self.rest[self.rest.rstrip("\r").rfind("\r") + 1 :]
+                rest = self.rest + text
+                text = rest[rest.rstrip("\r").rfind("\r") + 1 :]
+                self._rest = []
+            if text:
+                self._rest.append(text)
             return []
-        *lines, self.rest = (self.rest + text).split("\n")
+        *lines, rest = (self.rest + text).split("\n")
+        self._rest = [rest] if rest else []
         return [visible(line) for line in lines] if "\r" in text or "\r" in lines[0] else lines
 
     def finish(self) -> list[str]:
         """Give up what has no end of line."""
-        rest, self.rest = self.rest, ""
+        rest, self._rest = self.rest, []
         return [visible(rest)] if rest else []
 
 
@@ -61,19 +97,22 @@ def visible(line: str) -> str:
 
 
 class Folder:
-    """Collects items of ranks and gives them out folded."""
+    """Collects what ranks show and gives it out folded."""
 
     def __init__(self, ranks: Iterable[int], hold: float = HOLD_SECONDS) -> None:
         self._hold = hold
-        self._queues: dict[int, deque[tuple[Item, float]]] = {rank: deque() for rank in ranks}
-        self._counts: dict[int, Counter[Item]] = {rank: Counter() for rank in self._queues}
+        self._queues: dict[int, deque[Piece]] = {rank: deque() for rank in ranks}
+        self._counts: dict[int, dict[str, Counter[str]]] = {
+            rank: defaultdict(Counter) for rank in self._queues
+        }
+        """How often each rank will still say a line, by its kind."""
         self._finished: set[int] = set()
 
-    def add(self, rank: int, items: Iterable[Item], now: float) -> None:
+    def add(self, rank: int, piece: Piece) -> None:
         """Take what ``rank`` showed."""
-        found = list(items)
-        self._queues[rank].extend((item, now) for item in found)
-        self._counts[rank].update(found)
+        if piece.lines:
+            self._queues[rank].append(piece)
+            self._counts[rank][piece.kind].update(piece.lines)
 
     def finish(self, rank: int) -> None:
         """Note that ``rank`` will show nothing more."""
@@ -84,52 +123,86 @@ class Folder:
         """Whether something is held back."""
         return any(self._queues.values())
 
-    def take(self, now: float) -> Iterator[tuple[tuple[int, ...], Item]]:
+    def take(self, now: float) -> Iterator[Folded]:
         """Give out what need not wait any longer."""
         while True:
-            silent = [rank for rank, held in self._queues.items() if not held and rank not in self._finished]
-            speaking = [rank for rank, held in self._queues.items() if held]
-            if not speaking:
+            heads = {rank: queue[0] for rank, queue in self._queues.items() if queue}
+            if not heads:
                 return
-            owners, item = self._next(speaking)
-            age = now - min(self._queues[rank][0][1] for rank in owners)
-            if silent and age < self._hold:
+            owners, count = self._next(heads)
+            first = heads[owners[0]]
+            silent = any(rank not in heads and rank not in self._finished for rank in self._queues)
+            if silent and now - min(heads[rank].at for rank in owners) < self._hold:
                 return
+            lines = first.lines[first.start : first.start + count]
             for rank in owners:
-                self._pop(rank, item)
-            yield tuple(owners), item
-            if len(owners) == 1:
-                yield from self._run_on(owners[0], speaking, now, wait=bool(silent))
+                self._drop(rank, lines)
+            yield Folded(tuple(owners), first.kind, lines, first.content)
 
-    def _next(self, speaking: list[int]) -> tuple[list[int], Item]:
-        """Choose the first head that nobody else has further back; else the lowest rank's."""
-        heads = {rank: self._queues[rank][0][0] for rank in speaking}
-        first = heads[speaking[0]]
-        if all(item is first or item == first for item in heads.values()):
-            return speaking, first
-        for rank in speaking:
-            item = heads[rank]
-            if not any(self._counts[other][item] for other in speaking if heads[other] != item):
-                return [other for other in speaking if heads[other] == item], item
-        item = heads[speaking[0]]
-        return [other for other in speaking if heads[other] == item], item
+    def _next(self, heads: dict[int, Piece]) -> tuple[list[int], int]:
+        """Choose a head that nobody else has further back, else the lowest rank's.
 
-    def _run_on(
-        self, rank: int, speaking: list[int], now: float, *, wait: bool
-    ) -> Iterator[tuple[tuple[int, ...], Item]]:
-        """Go on with a rank as long as only it says what it says; most of a flood is like that."""
+        Returns its owners, and for how many lines they go on alike, with nothing that others have
+        further back.
+        """
+        chosen, certain = [next(iter(heads))], False
+        for rank, piece in heads.items():
+            owners = [other for other in heads if heads[other].like(piece)]
+            if len(owners) == len(heads):
+                return owners, _common([*heads.values()])
+            line = piece.lines[piece.start]
+            if not any(self._counts[other][piece.kind][line] for other in heads if other not in owners):
+                chosen, certain = owners, True
+                break
+            if rank == chosen[0]:
+                chosen = owners
+        if not certain:
+            return chosen, 1
+        others = [self._counts[other][heads[chosen[0]].kind] for other in heads if other not in chosen]
+        return chosen, _alone([heads[rank] for rank in chosen], others)
+
+    def _drop(self, rank: int, lines: Sequence[str]) -> None:
         queue = self._queues[rank]
-        others = [self._counts[other] for other in speaking if other != rank]
-        while queue:
-            item, at = queue[0]
-            if (wait and now - at < self._hold) or any(item in counts for counts in others):
-                return
-            self._pop(rank, item)
-            yield (rank,), item
+        piece = queue[0]
+        piece.start += len(lines)
+        if not piece.left:
+            queue.popleft()
+        if not queue:
+            self._counts[rank].clear()
+            return
+        counts = self._counts[rank][piece.kind]
+        for line in lines:
+            if counts[line] == 1:
+                del counts[line]
+            else:
+                counts[line] -= 1
 
-    def _pop(self, rank: int, item: Item) -> None:
-        self._queues[rank].popleft()
-        counts = self._counts[rank]
-        counts[item] -= 1
-        if not counts[item]:
-            del counts[item]
+
+def _common(pieces: Sequence[Piece]) -> int:
+    """How many lines all pieces begin with."""
+    first, *others = pieces
+    most, same, window = min(piece.left for piece in pieces), 1, _WINDOW
+    while same < most:
+        step = min(window, most - same)
+        lines = first.lines[first.start + same : first.start + same + step]
+        for other in others:
+            theirs = other.lines[other.start + same : other.start + same + len(lines)]
+            if theirs != lines:
+                lines = lines[: next(at for at, line in enumerate(lines) if line != theirs[at])]
+        same += len(lines)
+        if len(lines) < step:
+            break
+        window *= 4
+    return same
+
+
+def _alone(pieces: Sequence[Piece], others: Sequence[Counter[str]]) -> int:
+    """How many lines all pieces begin with that nobody else has."""
+    first, *rest = pieces
+    for at in range(1, min(piece.left for piece in pieces)):
+        line = first.lines[first.start + at]
+        if any(counts[line] for counts in others) or any(
+            piece.lines[piece.start + at] != line for piece in rest
+        ):
+            return at
+    return min(piece.left for piece in pieces)

@@ -1,26 +1,25 @@
 """A group of ranks: started on the runtime, kept between cells, mended when one dies.
 
-Cells go out and output comes in through the switchboard; objects travel through Ray. One lock
-guards who is in the group; nothing slow happens under it.
+Cells go out and output comes in through the switchboard. One lock guards who is in the group;
+nothing slow happens under it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-import sys
 import threading
 import time
-import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from heliostat._crew import RankSnapshot
-from heliostat._ranks._facts import RESULT_OF, Place, RankFacts
-from heliostat._ranks._plan import GroupPlan, NodeRoom, Wish, plan
+from heliostat._ranks._conversation import Conversation
+from heliostat._ranks._objects import Objects
+from heliostat._ranks._plan import GroupPlan, Wish, plan
 from heliostat._ranks._rank import Rank, RankState, places
-from heliostat._ranks._run import Run
-from heliostat._ranks._scope import HELPER
+from heliostat._ranks._room import facts, options_for, reserve, rooms
 from heliostat._ranks._switchboard import Switchboard
 from heliostat._ranks._targets import spell
 from heliostat.exceptions import ConfigurationError, RankError, RuntimeLostError
@@ -29,16 +28,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from heliostat._ranks._facts import Place
+    from heliostat._ranks._run import Run
+
 __all__ = ["RankGroup"]
 
 START_SECONDS = 60.0
-_POLL_SECONDS = 0.1
 _KILL_SECONDS = 0.5
 """How long Ray has to end a process before the operating system does."""
 _STOP_SECONDS = 5.0
 """How long a rank has to stop what it runs before it is ended."""
-_KEPT_RUNS = 50
-"""Finished cells whose late output still finds its way."""
+_LOOK_SECONDS = 0.5
 
 
 class RankGroup:
@@ -48,16 +48,14 @@ class RankGroup:
         self.plan, self.wish = chosen, wish
         self.ranks: list[Rank] = []
         self.group_timeout = 1800.0
+        self.objects = Objects(self)
         self._lock = threading.RLock()
-        self._exchange = threading.Lock()
-        self._requests: dict[str, tuple[Run, int]] = {}
-        self._waiting: dict[str, dict[str, Any] | None] = {}
-        self._answered = threading.Condition()
         self._reservation: Any = None
         self._closed = False
         self._files: list[Path] = []
         self._looked = 0.0
         self._board = Switchboard(self._take, self._process_ended, self._look_around)
+        self._talk = Conversation(self._board.send)
 
     @classmethod
     def start(cls, wish: Wish = Wish(), timeout: float = START_SECONDS) -> RankGroup:  # noqa: B008 - frozen
@@ -70,9 +68,9 @@ class RankGroup:
         RankError
             A rank did not come up.
         """
-        group = cls(plan(_rooms(), wish), wish)
+        group = cls(plan(rooms(), wish), wish)
         try:
-            group._reserve(timeout)
+            group._reservation = reserve(group.plan, timeout)
             group.ranks = [group._start_rank(slot, slot) for slot in range(group.plan.count)]
             group.wait_ready(timeout)
         except BaseException:
@@ -114,10 +112,10 @@ class RankGroup:
                 self._sort()
             self._settle(coming)
         deadline = time.monotonic() + timeout
-        with self._answered:
+        with self._talk.news:
             while any(not rank.listening and not rank.dead for rank in self.ranks):
                 if (
-                    not self._answered.wait(min(0.5, deadline - time.monotonic()))
+                    not self._talk.news.wait(min(0.5, deadline - time.monotonic()))
                     and time.monotonic() > deadline
                 ):
                     message = f"The ranks did not answer in {timeout:g} s."
@@ -139,53 +137,30 @@ class RankGroup:
         quiet:
             It is ours and not the user's: no history, no results.
         keep:
-            The value of its last expression will be fetched with :meth:`results`.
+            The value of its last expression will be fetched with :meth:`Objects.results`.
         expressions:
             Evaluated on each rank after the cell; their text is in the outcomes.
         """
         self.wait_ready()
-        content = {
-            "code": code,
-            "silent": quiet,
-            "store_history": not quiet,
-            "user_expressions": dict(expressions or {}),
-            "allow_stdin": False,
-            "stop_on_error": False,
-        }
-        with self._lock:
-            chosen = [self.ranks[number] for number in (range(self.size) if ranks is None else ranks)]
-            messages = {rank.number: _message("execute_request", content) for rank in chosen}
-            run = Run(code, {number: message["msg_id"] for number, message in messages.items()}, quiet=quiet)
-            for rank in chosen:
-                message = messages[rank.number]
-                message["metadata"] = {"keep": keep}
-                self._requests[message["msg_id"]] = (run, rank.number)
-                rank.running.append(message["msg_id"])
-            for rank in chosen:
-                self._board.send(rank.key, "shell", messages[rank.number])
-                if rank.dead:
-                    run.died(rank.number)
-        self._forget_oldest()
-        return run
+        chosen = self._chosen(range(self.size) if ranks is None else ranks)
+        return self._talk.run(chosen, code, quiet=quiet, keep=keep, expressions=expressions)
 
     def stop_run(self, run: Run) -> None:
         """Interrupt a cell wherever it runs, and free who waits in a collective for others."""
         run.signalled = True
-        pending = set(run.pending)
-        for number in pending:
-            self.tell(number, "rank_stop_request", {"request": run.requests[number]})
-        for number in range(self.size):
-            if number not in pending:
-                self.tell(number, "rank_drop_request", {})
+        pending = [number for number in run.pending if number < self.size]
+        stops = [{"request": run.requests[number]} for number in pending]
+        self._talk.tell(self._chosen(pending), "rank_stop_request", stops)
+        self.tell([number for number in range(self.size) if number not in pending], "rank_drop_request")
 
     def kill_rank(self, number: int) -> None:
         """End a rank; another one takes its place with an empty namespace."""
         rank = self.ranks[number]
         rank.kill()
         deadline = time.monotonic() + _KILL_SECONDS
-        with self._answered:
+        with self._talk.news:
             while not rank.dead and time.monotonic() < deadline and rank.local:
-                self._answered.wait(0.05)
+                self._talk.news.wait(0.05)
         rank.kill_surely()
         self._mark_dead(rank)
 
@@ -193,10 +168,7 @@ class RankGroup:
         """Interrupt what a rank runs; one that does not heed it in time is ended. Returns at once."""
         rank = self.ranks[number]
         requests = list(rank.running)
-        for request in requests:
-            run, _ = self._requests[request]
-            run.stopped_alone.add(number)
-            self.tell(number, "rank_stop_request", {"request": request})
+        self._talk.stop_alone(rank, requests)
 
         def end() -> None:
             if not rank.dead and set(requests) & set(rank.running):
@@ -214,47 +186,13 @@ class RankGroup:
             former.forget()
             self.ranks[number] = self._start_rank(number, former.slot)
 
-    def tell(self, number: int, kind: str, content: dict[str, Any]) -> str:
-        """Send a request on the control channel; returns its id."""
-        message = _message(kind, content)
-        self._board.send(self.ranks[number].key, "control", message)
-        return str(message["msg_id"])
+    def tell(self, ranks: Sequence[int], kind: str) -> None:
+        """Send a request on the control channel, to which nobody waits for an answer."""
+        self._talk.tell(self._chosen(ranks), kind, [{}] * len(ranks))
 
     def ask(self, kind: str, ranks: Sequence[int], timeout: float) -> dict[int, dict[str, Any] | None]:
         """Ask ranks on the control channel; ``None`` for those that do not answer in time."""
-        asked: dict[int, str] = {}
-        with self._answered:
-            for number in ranks:
-                asked[number] = self.tell(number, kind, {})
-                self._waiting[asked[number]] = None
-            deadline = time.monotonic() + timeout
-            while any(self._waiting[request] is None for request in asked.values()):
-                if not self._answered.wait(max(deadline - time.monotonic(), 0)):
-                    break
-            return {number: self._waiting.pop(request) for number, request in asked.items()}
-
-    def push(
-        self, variables: Mapping[str, Any], ranks: Sequence[int] | None = None, *, copy: bool = False
-    ) -> None:
-        """Bind variables on ranks. Arrays lie in the object store once a node, and are read-only there.
-
-        ``copy`` gives each rank arrays of its own. Returns when all ranks have them.
-        """
-        import ray
-
-        self.wait_ready()
-        chosen = list(range(self.size)) if ranks is None else list(ranks)
-        references = [ray.put(value) for value in variables.values()]
-        self._exchange_with(chosen, "receive", list(variables), copy, *references)
-
-    def scatter(self, name: str, values: Sequence[Any]) -> None:
-        """Bind a variable to another value on each rank."""
-        import ray
-
-        self.wait_ready()
-        calls = [(number, "receive", ([name], False, ray.put(value))) for number, value in enumerate(values)]
-        with self._exchange:
-            self._fetch(calls)
+        return self._talk.ask(self._chosen(ranks), kind, timeout)
 
     def resize(self, size: int) -> None:
         """Add ranks, or end the last ones. The others keep their variables, and learn the new size.
@@ -268,7 +206,7 @@ class RankGroup:
             message = "Ranks that reserve GPUs, CPUs or memory cannot be resized while they live."
             raise ConfigurationError(message, f"Start them anew: %ranks restart -n {size}.")
         wish = replace(self.wish, ranks=size)
-        chosen = plan(_rooms(), wish)
+        chosen = plan(rooms(), wish)
         self.wait_ready()
         with self._lock:
             gone, self.ranks = self.ranks[size:], self.ranks[:size]
@@ -281,15 +219,12 @@ class RankGroup:
             rank.forget()
         self.wait_ready()
         given = places([rank.prepared for rank in self.ranks if rank.prepared is not None])
-        with self._exchange:
-            self._fetch([(rank.number, "settle", (given[rank.number],)) for rank in kept])
+        self.objects.exchange([(rank.number, "settle", (given[rank.number],)) for rank in kept])
         for rank in self.ranks:
             rank.grouped = False
 
     def connection_file(self, number: int) -> Path:
         """Write how to connect to a rank to a private file; it goes when the group does."""
-        import json
-
         from heliostat._paths import manifest_directory, write_private
 
         self.wait_ready()
@@ -303,45 +238,7 @@ class RankGroup:
 
     def doing(self, number: int) -> str:
         """First line of the cell that a rank runs; empty if it runs none."""
-        running = self.ranks[number].running
-        run, _ = self._requests.get(running[0], (None, 0)) if running else (None, 0)
-        lines = [] if run is None else [line.strip() for line in run.code.splitlines() if line.strip()]
-        return lines[0][:60] if lines else ""
-
-    def sizes(self, names: Sequence[str], ranks: Sequence[int]) -> int:
-        """Bytes of variables on ranks, in all. Raises RankError for one that is not there."""
-        run = self.run("", ranks, quiet=True, expressions={"size": f"{HELPER}.size_of({list(names)!r})"})
-        run.finished.wait()
-        total = 0
-        for number, outcome in run.outcomes.items():
-            answer = (outcome.expressions or {}).get("size", {"status": "error", "evalue": "it died"})
-            if answer["status"] != "ok":
-                message = f"{spell([number]).capitalize()}: {answer['evalue']}."
-                raise RankError(message, "Nothing was pulled.", ranks=[number])
-            total += int(answer["data"]["text/plain"])
-        return total
-
-    def pull(self, name: str, ranks: Sequence[int] | None = None) -> list[Any]:
-        """Return the values of a variable, in the order of ranks. Arrays are read-only."""
-        self.wait_ready()
-        chosen = list(range(self.size)) if ranks is None else list(ranks)
-        return [values[0] for values in self._exchange_with(chosen, "export", [name])]
-
-    def results(self, run: Run) -> list[Any]:
-        """Return what a kept cell returned on each of its ranks, in their order."""
-        with self._exchange:
-            return [
-                values[0]
-                for values in self._fetch(
-                    [(number, "export", ([RESULT_OF + request],)) for number, request in run.requests.items()]
-                )
-            ]
-
-    def call(self, calls: Sequence[tuple[int, Any, tuple[Any, ...]]]) -> list[Any]:
-        """Run ``function(namespace, *arguments)`` on the main thread of ranks, one after their cells."""
-        self.wait_ready()
-        with self._exchange:
-            return self._fetch([(number, "call", (function, *given)) for number, function, given in calls])
+        return self._talk.doing(self.ranks[number])
 
     def close(self) -> None:
         """End every rank and give back what they reserved."""
@@ -362,61 +259,13 @@ class RankGroup:
 
             remove_reservation(self._reservation)
 
-    def _exchange_with(self, ranks: Sequence[int], method: str, *arguments: Any) -> list[Any]:
-        with self._exchange:
-            return self._fetch([(number, method, arguments) for number in ranks])
-
-    def _fetch(self, calls: Sequence[tuple[int, str, tuple[Any, ...]]]) -> list[Any]:
-        """Call methods of actors between two rounds of their loops."""
-        import ray
-
-        references = []
-        for number, method, arguments in calls:
-            rank = self.ranks[number]
-            references.append(getattr(rank.actor, method).remote(*arguments))
-            rank.serving = rank.actor.serve.remote()
-            self.tell(number, "rank_leave_request", {})
-        try:
-            return list(ray.get(references))
-        except ray.exceptions.RayActorError as error:
-            dead = [rank.number for rank in self.ranks if rank.dead] or [number for number, *_ in calls]
-            message = f"{spell(dead).capitalize()} died while objects were exchanged."
-            raise RankError(message, "Run the cell again: the rank is started anew.", ranks=dead) from error
+    def _chosen(self, numbers: Sequence[int]) -> list[Rank]:
+        ranks = self.ranks
+        return [ranks[number] for number in numbers]
 
     def _start_rank(self, number: int, slot: int) -> Rank:
-        options: dict[str, Any] = {"num_cpus": 0, "num_gpus": 0}
-        if self._reservation is not None:
-            from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-            reserved = dict(self.plan.reserved)
-            options = {"num_cpus": reserved.get("CPU", 0), "num_gpus": reserved.get("GPU", 0)}
-            if "memory" in reserved:
-                options["memory"] = int(reserved["memory"])
-            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(self._reservation, slot)
-        elif self.plan.nodes:
-            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(self.plan.nodes[slot], soft=True)
-        return Rank.start(number, slot, _facts(self.plan.threads), options)
-
-    def _reserve(self, timeout: float) -> None:
-        if not self.plan.reserved:
-            return
-        import ray
-        from ray.util.placement_group import placement_group
-
-        bundle = dict(self.plan.reserved)
-        self._reservation = placement_group([bundle] * self.plan.count, strategy="PACK")
-        deadline = time.monotonic() + timeout
-        while not self._reservation.wait(_POLL_SECONDS):
-            if time.monotonic() > deadline:
-                free = ray.available_resources()
-                wants = ", ".join(
-                    f"{amount * self.plan.count:g} {name} ({free.get(name, 0):g} free)"
-                    for name, amount in self.plan.reserved
-                )
-                message = f"{self.plan.count} ranks need {wants}; the rest stayed in use for {timeout:g} s."
-                raise ConfigurationError(message, "End what uses it, ask for fewer, or grow with %resize.")
+        options = options_for(self.plan, self._reservation, slot, self.plan.nodes)
+        return Rank.start(number, slot, facts(self.plan.threads), options)
 
     def _sort(self) -> None:
         """Number ranks so that those of a node are neighbours; at the first start only."""
@@ -436,27 +285,8 @@ class RankGroup:
     def _take(self, key: int, channel: str, message: dict[str, Any]) -> None:
         """Hand a message on; on the switchboard's thread."""
         rank = next((rank for rank in self.ranks if rank.key == key), None)
-        if rank is None:
-            return
-        kind = message["msg_type"]
-        parent = message["parent_header"].get("msg_id", "")
-        if kind == "iopub_welcome":
-            with self._answered:
-                rank.listening = True
-                self._answered.notify_all()
-        elif channel == "control":
-            with self._answered:
-                if parent in self._waiting:
-                    self._waiting[parent] = message["content"]
-                    self._answered.notify_all()
-        else:
-            if kind == "execute_reply":
-                rank.grouped = bool(message["metadata"].get("heliostat", {}).get("grouped"))
-                with contextlib.suppress(ValueError):
-                    rank.running.remove(parent)
-            run, number = self._requests.get(parent, (None, 0))
-            if run is not None:
-                run.take(number, channel, message)
+        if rank is not None:
+            self._talk.take(rank, channel, message)
 
     def _process_ended(self, key: int) -> None:
         for rank in self.ranks:
@@ -465,7 +295,7 @@ class RankGroup:
 
     def _look_around(self) -> None:
         now = time.monotonic()
-        if now - self._looked < 0.5 or self._closed:
+        if now - self._looked < _LOOK_SECONDS or self._closed:
             return
         self._looked = now
         for rank in self.ranks:
@@ -478,20 +308,8 @@ class RankGroup:
                         self._mark_dead(rank)
 
     def _mark_dead(self, rank: Rank) -> None:
-        with self._lock:
-            rank.dead, rank.grouped = True, False
-            rank.running.clear()
-            runs = {id(run): run for run, _ in self._requests.values() if rank.number in run.pending}
-        for run in runs.values():
-            run.died(rank.number)
-        with self._answered:
-            self._answered.notify_all()
-
-    def _forget_oldest(self) -> None:
-        with self._lock:
-            done = [request for request, (run, _) in self._requests.items() if run.finished.is_set()]
-            for request in done[: max(0, len(done) - _KEPT_RUNS * max(self.size, 1))]:
-                del self._requests[request]
+        rank.dead, rank.grouped = True, False
+        self._talk.ended(rank)
 
     def lost(self) -> RuntimeLostError | None:
         """The error of a cell whose runtime went away, if that is what happened."""
@@ -517,69 +335,10 @@ class RankGroup:
                 state=rank.state.value,
                 pid=None if rank.prepared is None else rank.prepared.pid,
                 node=None if rank.prepared is None else rank.prepared.node_id,
-                doing=self.doing(number),
+                doing=self._talk.doing(rank),
             )
-            for number, rank in enumerate(list(self.ranks))
+            for rank in list(self.ranks)
         ]
-
-
-def _message(kind: str, content: dict[str, Any]) -> dict[str, Any]:
-    """Make a message; the session of the rank's line signs it."""
-    from datetime import UTC, datetime
-
-    header = {
-        "msg_id": uuid.uuid4().hex,
-        "msg_type": kind,
-        "username": "heliostat",
-        "session": _SESSION,
-        "date": datetime.now(UTC),
-        "version": "5.3",
-    }
-    return {
-        "header": header,
-        "msg_id": header["msg_id"],
-        "msg_type": kind,
-        "parent_header": {},
-        "content": content,
-        "metadata": {},
-    }
-
-
-_SESSION = uuid.uuid4().hex
-
-
-def _facts(threads: int) -> RankFacts:
-    own = tuple(entry for entry in sys.path if entry and not entry.startswith(sys.prefix))
-    return RankFacts(os.getcwd(), own, threads)  # noqa: PTH109 - a plain string travels
-
-
-def _rooms() -> list[NodeRoom]:
-    import ray
-
-    from heliostat import _handle
-
-    runtime = _handle.init()
-    del runtime
-    rooms = [
-        NodeRoom(node["NodeID"], node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0))
-        for node in ray.nodes()
-        if node["Alive"]
-    ]
-    return _corrected(rooms)
-
-
-def _corrected(rooms: list[NodeRoom]) -> list[NodeRoom]:
-    """Ray's list of nodes does not follow a resize in place; the runtime's own does."""
-    from heliostat import _handle
-
-    runtime = _handle.current()
-    known = {node.node_id: node for node in runtime.nodes()} if runtime is not None else {}
-    return [
-        NodeRoom(room.node_id, known[room.node_id].cpus, known[room.node_id].gpus)
-        if room.node_id in known
-        else room
-        for room in rooms
-    ]
 
 
 def _first_line(error: BaseException) -> str:

@@ -77,7 +77,7 @@ class Handle:
         with pinned(self._header):
             try:
                 conduct(self._group, self._run, self._options, started=self._begun)
-                self._values = self._group.results(self._run)
+                self._values = self._group.objects.results(self._run)
             except BaseException as error:
                 self._error = error
                 if not isinstance(error, TaskCancelledError):

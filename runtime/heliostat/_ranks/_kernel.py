@@ -6,26 +6,19 @@ answered by a thread of their own, so they work while a cell runs, unless it hol
 
 from __future__ import annotations
 
-import array
 import asyncio
-import fcntl
-import os
 import signal
 import sys
-import termios
 import threading
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import zmq
 from ipykernel.ipkernel import IPythonKernel
-from ipykernel.kernelapp import IPKernelApp
 from IPython.core.error import StdinNotImplementedError
 
 from heliostat._ranks import _tracebacks
-from heliostat._ranks._facts import RESULT_OF
+from heliostat._ranks._facts import OURS, RESULT_OF
 from heliostat._ranks._scope import RankScope
+from heliostat._ranks._stream import RankStream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,17 +26,14 @@ if TYPE_CHECKING:
 
     from heliostat._ranks._facts import Place
 
-__all__ = ["RankApplication", "RankKernel", "new_application"]
-
-_UNLIMITED = 0
-_FLUSH_SECONDS = 0.05
-_DRAIN_SECONDS = 0.2
+__all__ = ["RankKernel"]
 
 
 class RankKernel(IPythonKernel):
     """Serves one client: the group that made it."""
 
     implementation = "heliostat-rank"
+    _execute_sleep = 0.0  # the base sleeps before each reply; ours say whether output follows
     control_msg_types = [  # noqa: RUF012 - a class attribute in the base as well
         *IPythonKernel.control_msg_types,
         "rank_stop_request",
@@ -58,6 +48,8 @@ class RankKernel(IPythonKernel):
         self._refused: set[str] = set()
         """Cells that shall not run: they were stopped before their turn."""
         self._running: str | None = None
+        self._shown = False
+        """Whether the cell that runs, or that ran last, showed anything."""
         self.leaves = 0
         """How often the loop is wanted to end; only the main thread counts."""
         self.scope = RankScope(self.shell)
@@ -92,9 +84,28 @@ class RankKernel(IPythonKernel):
     def post_handler_hook(self) -> None:
         """Called after each request."""
 
+    @property
+    def _supports_kernel_subshells(self) -> bool:
+        # They cost a thread between the socket and the cell, and nobody asks a rank for them.
+        return False
+
     def _publish_status(self, status: str, channel: str, parent: Any = None) -> None:
-        if channel != "control":
+        if channel == "control":
+            return
+        if not _is_ours(parent or self.get_parent(channel)):
             super()._publish_status(status, channel, parent)
+        elif status == "busy":
+            app: Any = self.parent
+            app.published = False
+            for stream in _streams():
+                stream.written = False
+        elif self._shown:
+            # The group waits for this one only where the reply says that there is output.
+            super()._publish_status(status, channel, parent)
+
+    def _publish_execute_input(self, code: str, parent: Any, execution_count: int) -> None:
+        if not _is_ours(parent):
+            super()._publish_execute_input(code, parent, execution_count)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number, frame
@@ -115,8 +126,9 @@ class RankKernel(IPythonKernel):
             reply = _interrupted()
         finally:
             self._running = None
-        _drain(sys.stdout, sys.stderr)
-        if self.get_parent("shell").get("metadata", {}).get("keep"):
+        for stream in _streams():
+            stream.drain()
+        if _ours(self.get_parent("shell")).get("keep"):
             self.scope.results[request] = self.scope.last
         self.scope.last = None
         if reply["status"] == "error" and reply["ename"] in ("KeyboardInterrupt", "CancelledError"):
@@ -126,7 +138,9 @@ class RankKernel(IPythonKernel):
     def finish_metadata(self, parent: Any, metadata: Any, reply_content: Any) -> Any:
         """Tell with each reply what the group must know of this rank."""
         metadata = super().finish_metadata(parent, metadata, reply_content)
-        metadata["heliostat"] = {"grouped": self.scope.grouped}
+        app: Any = self.parent
+        self._shown = app.published or any(stream.written for stream in _streams())
+        metadata[OURS] = {"grouped": self.scope.grouped, "shown": self._shown}
         return metadata
 
     async def rank_stop_request(self, stream: Any, ident: Any, parent: Any) -> None:
@@ -191,18 +205,18 @@ class RankKernel(IPythonKernel):
         raise StdinNotImplementedError(message)
 
 
-def _drain(*streams: Any) -> None:
-    """Let what native code and child processes wrote reach the stream while its cell still lasts."""
-    deadline = time.monotonic() + _DRAIN_SECONDS
-    for stream in streams:
-        pipe = getattr(stream, "_fid", None)
-        while pipe is not None and time.monotonic() < deadline:
-            waiting = array.array("i", [0])
-            fcntl.ioctl(pipe, termios.FIONREAD, waiting)
-            if not waiting[0]:
-                break
-            # The thread that reads the pipe needs the GIL for it.
-            time.sleep(0.002)
+def _ours(parent: Mapping[str, Any]) -> dict[str, Any]:
+    """What the group said about a request of its own; empty for one of somebody else."""
+    found: dict[str, Any] = parent.get("metadata", {}).get(OURS) or {}
+    return found
+
+
+def _is_ours(parent: Mapping[str, Any]) -> bool:
+    return OURS in parent.get("metadata", {})
+
+
+def _streams() -> list[RankStream]:
+    return [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, RankStream)]
 
 
 def _interrupted() -> dict[str, Any]:
@@ -215,64 +229,3 @@ def _interrupted() -> dict[str, Any]:
         "user_expressions": {},
         "payload": [],
     }
-
-
-class RankApplication(IPKernelApp):
-    """Makes the kernel, without files and without a parent to watch: Ray sees to its end."""
-
-    def init_poller(self) -> None:
-        """Watch nobody."""
-
-    def init_connection_file(self) -> None:
-        """Read no file."""
-
-    def write_connection_file(self, **kwargs: Any) -> None:
-        """Write no file: the keys are in it."""
-
-    def init_signal(self) -> None:
-        """Leave signals to the kernel."""
-
-    def init_iopub(self, context: Any) -> None:
-        """Publish without a limit, above which ZeroMQ would drop output."""
-        context.setsockopt(zmq.SNDHWM, _UNLIMITED)
-        super().init_iopub(context)
-
-    def init_crash_handler(self) -> None:
-        """Keep ours."""
-
-    def init_io(self) -> None:
-        """Send output sooner than the base does, and none of it into Ray's log as well."""
-        super().init_io()
-        with Path(os.devnull).open("wb") as nowhere:
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush_interval = _FLUSH_SECONDS  # type: ignore[union-attr]
-                copy = getattr(stream, "_original_stdstream_copy", None)
-                if copy is not None:
-                    os.dup2(nowhere.fileno(), copy)
-
-    def serve(self) -> None:
-        """Run the loop until the group wants the main thread for something else, once for each wish."""
-        kernel: Any = self.kernel
-        while not kernel.leaves:
-            self.io_loop.start()
-        kernel.leaves -= 1
-
-
-def new_application(host: str) -> RankApplication:
-    """Make the kernel of this process and let it listen on ``host``, with keys of its own."""
-    public, secret = zmq.curve_keypair()
-    os.environ.pop("JPY_PARENT_PID", None)
-    app: RankApplication = RankApplication.instance(
-        ip=host,
-        kernel_class=RankKernel,
-        curve_publickey=public,
-        curve_secretkey=secret,
-        quiet=True,
-        log_level=50,
-    )
-    app.initialize(["--HistoryManager.enabled=False"])
-    from tornado.ioloop import IOLoop
-
-    app.io_loop = IOLoop.current()
-    app.kernel.start()
-    return app

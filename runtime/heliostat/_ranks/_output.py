@@ -10,11 +10,11 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, TextIO
 
-from heliostat._ranks._fold import Folder, Item, Lines, visible
+from heliostat._ranks._fold import Folded, Folder, Lines, Piece, visible
 from heliostat._ranks._targets import label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from heliostat._ranks._screen import Screen
@@ -50,7 +50,7 @@ class Output:
         self._ranks, self._screen, self._group_by = tuple(ranks), screen, group_by
         self._folder = Folder(ranks)
         self._lines = {(rank, stream): Lines() for rank in ranks for stream in ("stdout", "stderr")}
-        self._kept: list[tuple[int, Item]] = []
+        self._kept: list[tuple[int, Piece]] = []
         self._text: dict[int, list[str]] = {rank: [] for rank in ranks}
         self._text_bytes = 0
         self._shown_bytes = 0
@@ -80,9 +80,8 @@ class Output:
         if kind not in names:
             return
         self._end_lines(rank, now)
-        item = self._rich(rank, names[kind], content)
         self._keep_text(rank, content.get("data", {}).get("text/plain", "") + "\n")
-        self._add(rank, [item], now)
+        self._add(rank, self._rich(rank, names[kind], content, now))
 
     def finish(self, rank: int, now: float) -> None:
         """Note that ``rank`` is done."""
@@ -93,11 +92,11 @@ class Output:
         """Show what is due. Sleeps for a moment where the limits ask for it."""
         if self._group_by is None:
             for part in _in_parts(self._folder.take(float("inf") if all_of_it else now)):
-                self._put(*part)
+                self._put(part)
             self._show_live(now)
         elif all_of_it:
-            for ranks, item in self._grouped():
-                self._put(ranks, [item])
+            for part in _in_parts(self._grouped()):
+                self._put(part)
         if all_of_it and self._file is not None and self.path is not None:
             self._file.close()
             size = self.path.stat().st_size
@@ -111,9 +110,7 @@ class Output:
     def _take_text(self, rank: int, stream: str, text: str, now: float) -> None:
         self._keep_text(rank, text)
         lines = self._lines[rank, stream]
-        items = [Item(stream, line) for line in lines.feed(text)]
-        if items:
-            self._add(rank, items, now)
+        self._add(rank, Piece(stream, lines.feed(text), now))
         if lines.rest:
             self._since.setdefault((rank, stream), now)
         else:
@@ -124,18 +121,18 @@ class Output:
             self._text[rank].append(text)
             self._text_bytes += len(text)
 
-    def _add(self, rank: int, items: list[Item], now: float) -> None:
+    def _add(self, rank: int, piece: Piece) -> None:
         if self._group_by in ("rank", "type"):
-            self._kept += [(rank, item) for item in items]
+            self._kept.append((rank, piece))
         else:
-            self._folder.add(rank, items, now)
+            self._folder.add(rank, piece)
 
     def _end_lines(self, rank: int, now: float) -> None:
         for stream in ("stdout", "stderr"):
             self._since.pop((rank, stream), None)
-            self._add(rank, [Item(stream, line) for line in self._lines[rank, stream].finish()], now)
+            self._add(rank, Piece(stream, self._lines[rank, stream].finish(), now))
 
-    def _rich(self, rank: int, kind: str, content: dict[str, Any]) -> Item:
+    def _rich(self, rank: int, kind: str, content: dict[str, Any], now: float) -> Piece:
         transient = dict(content.get("transient") or {})
         if "display_id" in transient:
             # Each rank has displays of its own under the same name.
@@ -144,51 +141,48 @@ class Output:
         identity = json.dumps(
             [content.get("data"), content.get("metadata"), transient], sort_keys=True, default=str
         )
-        return Item(kind, identity, shown)
+        return Piece(kind, [identity], now, shown)
 
-    def _grouped(self) -> list[tuple[tuple[int, ...], Item]]:
+    def _grouped(self) -> Iterator[Folded]:
         if self._group_by == "order":
-            return list(self._folder.take(float("inf")))
-        if self._group_by == "rank":
-            ordered = sorted(self._kept, key=lambda each: each[0])
-            return [((rank,), item) for rank, item in ordered]
-        kinds = {"stdout": 0, "stderr": 1, "display": 2, "update": 2, "clear": 2, "result": 3}
-        found: list[tuple[tuple[int, ...], Item]] = []
-        for number in range(4):
-            folder = Folder(self._ranks)
-            for rank, item in self._kept:
-                if kinds[item.kind] == number:
-                    folder.add(rank, [item], 0.0)
-            found += folder.take(float("inf"))
-        return found
-
-    def _put(self, ranks: tuple[int, ...], items: list[Item]) -> None:
-        """Show items of the same ranks and the same kind."""
-        head = "" if len(self._ranks) == 1 else label(ranks)
-        first = items[0]
-        if not first.rich:
-            self._write(first.kind, "".join(f"{head}{item.text}\n" for item in items))
-        elif first.kind == "clear":
-            if len(self._ranks) == 1:
-                self._screen.clear(wait=bool(first.content.get("wait")))
+            yield from self._folder.take(float("inf"))
+        elif self._group_by == "rank":
+            for rank, piece in sorted(self._kept, key=lambda each: each[0]):
+                yield Folded((rank,), piece.kind, piece.lines, piece.content)
         else:
-            for item in items:
-                self._put_object(head, item)
+            kinds = {"stdout": 0, "stderr": 1, "display": 2, "update": 2, "clear": 2, "result": 3}
+            for number in range(4):
+                folder = Folder(self._ranks)
+                for rank, piece in self._kept:
+                    if kinds[piece.kind] == number:
+                        folder.add(rank, piece)
+                yield from folder.take(float("inf"))
 
-    def _put_object(self, head: str, item: Item) -> None:
-        data = item.content.get("data", {})
-        if self._over(len(item.text)):
+    def _put(self, part: Folded) -> None:
+        """Show what ranks have in common."""
+        head = "" if len(self._ranks) == 1 else label(part.ranks)
+        if not part.rich:
+            self._write(part.kind, head + f"\n{head}".join(part.lines) + "\n")
+        elif part.kind == "clear":
+            if len(self._ranks) == 1:
+                self._screen.clear(wait=bool(part.content.get("wait")))
+        else:
+            self._put_object(head, part)
+
+    def _put_object(self, head: str, part: Folded) -> None:
+        data, size = part.content.get("data", {}), len(part.lines[0])
+        if self._over(size):
             self._to_file(f"{head}{json.dumps(data)}\n")
-        elif item.kind == "result" and set(data) == {"text/plain"}:
+        elif part.kind == "result" and set(data) == {"text/plain"}:
             text = data["text/plain"]
             self._write(
                 "stdout", f"{head.rstrip()}\n{text}\n" if "\n" in text and head else f"{head}{text}\n"
             )
         else:
-            if head and item.kind != "update":
+            if head and part.kind != "update":
                 self._write("stdout", f"{head.rstrip()}\n")
-            self._pace(len(item.text))
-            self._screen.show(item.content, update=item.kind == "update")
+            self._pace(size)
+            self._screen.show(part.content, update=part.kind == "update")
 
     def _write(self, stream: str, text: str) -> None:
         if self._live and self._file is None:
@@ -240,15 +234,20 @@ class Output:
             self._live, self._live_at = shown, now
 
 
-def _in_parts(folded: Any) -> Any:
+def _in_parts(folded: Iterable[Folded]) -> Iterator[Folded]:
     """Bring neighbours of the same ranks and the same kind together, to show them at once."""
-    ranks: tuple[int, ...] = ()
-    items: list[Item] = []
-    for owners, item in folded:
-        if items and (owners != ranks or item.kind != items[0].kind or item.rich):
-            yield ranks, items
-            items = []
-        ranks = owners
-        items.append(item)
-    if items:
-        yield ranks, items
+    held: list[Folded] = []
+    for part in folded:
+        if held and (part.ranks != held[0].ranks or part.kind != held[0].kind or part.rich):
+            yield _joined(held)
+            held = []
+        held.append(part)
+    if held:
+        yield _joined(held)
+
+
+def _joined(parts: Sequence[Folded]) -> Folded:
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    return Folded(first.ranks, first.kind, [line for part in parts for line in part.lines], first.content)

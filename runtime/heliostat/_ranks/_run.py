@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from heliostat._ranks._facts import OURS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -92,6 +94,8 @@ class Run:
         kind, content = message["msg_type"], message["content"]
         if channel == "shell" and kind == "execute_reply":
             self._replies[rank] = self._outcome(rank, content)
+            if message["metadata"].get(OURS, {}).get("shown") is False:
+                self._idle.add(rank)  # nothing follows on the other channel
         elif kind == "status":
             if content["execution_state"] == "idle":
                 self._idle.add(rank)

@@ -17,10 +17,14 @@ from typing import TYPE_CHECKING, Any, cast
 import zmq
 from jupyter_client.client import KernelClient
 
+from heliostat._ranks._wire import Wire
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from jupyter_client.connect import KernelConnectionInfo
+
+    from heliostat._ranks._wire import Request
 
 __all__ = ["Switchboard"]
 
@@ -43,6 +47,7 @@ class _Line:
         }
         for each in self.sockets.values():
             each.linger = 0
+        self.wire = Wire(connection["key"])
 
     def close(self) -> None:
         for each in self.sockets.values():
@@ -92,9 +97,9 @@ class Switchboard:
         """Close a line; messages under way are dropped."""
         self._order(lambda: self._disconnect(key))
 
-    def send(self, key: int, channel: str, message: dict[str, Any]) -> None:
-        """Send a message, made by :meth:`message`. Nothing happens for a line that is closed."""
-        self._order(lambda: self._send(key, channel, message))
+    def send(self, requests: Sequence[tuple[int, str, Request]]) -> None:
+        """Send requests: key, channel, request. Nothing happens for a line that is closed."""
+        self._order(lambda: self._send(requests))
 
     def close(self) -> None:
         """Close everything and end the thread."""
@@ -128,10 +133,11 @@ class Switchboard:
                 self._poller.unregister(line.pidfd)
         line.close()
 
-    def _send(self, key: int, channel: str, message: dict[str, Any]) -> None:
-        line = self._lines.get(key)
-        if line is not None:
-            line.client.session.send(line.sockets[channel], message)
+    def _send(self, requests: Sequence[tuple[int, str, Request]]) -> None:
+        for key, channel, request in requests:
+            line = self._lines.get(key)
+            if line is not None:
+                line.sockets[channel].send_multipart(line.wire.frames(request))
 
     def _run(self) -> None:
         try:
@@ -169,12 +175,10 @@ class Switchboard:
                     parts = source.recv_multipart(zmq.NOBLOCK)
                 except zmq.Again:
                     break
-                session = line.client.session
-                _, frames = session.feed_identities(parts)
                 try:
-                    message = session.deserialize(frames)
+                    message = line.wire.read(parts)
                 except ValueError:
-                    continue  # not signed with our key, or sent twice
+                    continue  # not signed with our key
                 self._on_message(key, channel, message)
         if line.pidfd is not None and line.pidfd in ready:
             self._poller.unregister(line.pidfd)
