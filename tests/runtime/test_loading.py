@@ -7,7 +7,6 @@ import os
 import stat
 import threading
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader  # type: ignore[imp
 
 from heliostat.data._loading import make_recipe, torch_dataset
 from heliostat.data._loading._cache import Stored, to_remove
-from heliostat.data._loading._plan import coalesced, share, span, windows
+from heliostat.data._loading._plan import coalesced, span, windows
 from heliostat.data._shards import RowSlice
 from heliostat.exceptions import ConfigurationError, DataError
 
@@ -351,7 +350,7 @@ def test_no_rows_and_missing_values(tmp_path: Path) -> None:
 
 
 def test_plan_is_exact() -> None:
-    """Spans and shares cover every row once; equal shares are equal; small groups are joined."""
+    """Spans cover every row once; small groups are joined."""
     rng = np.random.default_rng(0)
     for _ in range(50):
         rows = rng.integers(1, 50, rng.integers(1, 9)).tolist()
@@ -361,13 +360,6 @@ def test_plan_is_exact() -> None:
         assert all(len(part) % size == 0 for part in spans[:-1])
         whole = [span(total, size, index, count, drop_last=True) for index in range(count)]
         assert sum(map(len, whole)) == total // size * size
-        parts = [share(rows, rank, count, equal=False) for rank in range(count)]
-        seen = Counter((unit, row) for part in parts for unit, low, high in part for row in range(low, high))
-        assert seen == Counter((unit, row) for unit, held in enumerate(rows) for row in range(held))
-        equal = [
-            sum(high - low for _, low, high in share(rows, rank, count, equal=True)) for rank in range(count)
-        ]
-        assert set(equal) == {total // count}
         assert sum(window.rows for window in windows(rows, 2, (1,))) == total
         runs = coalesced(rows, 30)
         assert [unit for run in runs for unit in run] == list(range(len(rows)))

@@ -6,17 +6,18 @@ so there is one copy of them and no other. Types are those that pyarrow's own co
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from heliostat._extras import require
-from heliostat.data._loading._decode import Decoder
+from heliostat.data._loading._decode import PART_BYTES, Decoder
 from heliostat.data._loading._pool import in_order, usable_cpus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import pandas as pd
     import pyarrow as pa
@@ -83,13 +84,16 @@ def frame_of(slices: Sequence[RowSlice], schema: pa.Schema) -> pd.DataFrame:
     plan = layout(schema, _nullable(slices, schema, decoder))
     rows = sum(part.rows for part in slices)
     blocks = {name: np.empty((len(at), rows), name) for name, at in plan.blocks.items()}
-    threads = min(usable_cpus() + 1, _MOST_THREADS, len(slices))
     firsts = np.cumsum([0, *(part.rows for part in slices)]).tolist()
-
-    def decode(index: int) -> pa.Table | None:
-        return _decode(decoder, slices[index], schema, plan, blocks=blocks, first=firsts[index])
-
-    tables = list(in_order(decode, range(len(slices)), threads, threads))
+    steps: list[Callable[[], pa.Table | None]] = []
+    for part, first in zip(slices, firsts, strict=False):
+        for some in _portions(plan, part.rows):
+            columns = [(schema.field(plan.blocks[name][at]).name, blocks[name][at]) for name, at in some]
+            steps.append(functools.partial(_fill, decoder, part, dict(columns), first))
+        if plan.texts or plan.others:
+            steps.append(functools.partial(_rest, decoder, part, schema, plan))
+    threads = min(usable_cpus() + 1, _MOST_THREADS, len(steps))
+    tables = list(in_order(lambda step: step(), steps, threads, threads))
     found = [table for table in tables if table is not None]
     del tables
     rest = None
@@ -120,22 +124,31 @@ def _nullable(slices: Sequence[RowSlice], schema: pa.Schema, decoder: Decoder) -
     return frozenset(found)
 
 
-def _decode(
-    decoder: Decoder,
-    part: RowSlice,
-    schema: pa.Schema,
-    plan: Layout,
-    *,
-    blocks: dict[str, Any],
-    first: int,
-) -> pa.Table | None:
-    """Fill the blocks' rows from ``first`` on, and return the columns that are in none."""
-    names = [schema.field(at).name for positions in plan.blocks.values() for at in positions]
-    if names:
-        columns = iter(decoder.numbers(part, names, plain=True))
-        for block in blocks.values():
-            for row in block:
-                row[first : first + part.rows] = next(columns)
+def _portions(plan: Layout, rows: int) -> Iterator[list[tuple[str, int]]]:
+    """Divide the blocks' columns, each as block and row of it, so that little is decoded at a time."""
+    portion: list[tuple[str, int]] = []
+    held = 0
+    for name, positions in plan.blocks.items():
+        for at in range(len(positions)):
+            size = np.dtype(name).itemsize * rows
+            if portion and held + size > PART_BYTES:
+                yield portion
+                portion, held = [], 0
+            portion.append((name, at))
+            held += size
+    if portion:
+        yield portion
+
+
+def _fill(decoder: Decoder, part: RowSlice, columns: dict[str, Any], first: int) -> None:
+    """Decode columns of numbers into rows of blocks, given by column name, from ``first`` on."""
+    found = decoder.numbers(part, list(columns), plain=True)
+    for row, column in zip(columns.values(), found, strict=True):
+        row[first : first + part.rows] = column
+
+
+def _rest(decoder: Decoder, part: RowSlice, schema: pa.Schema, plan: Layout) -> pa.Table:
+    """Decode the columns that are in no block."""
     texts = [schema.field(at).name for at in plan.texts]
     others = [schema.field(at).name for at in plan.others]
     table = decoder.texts(part, texts) if texts else None
@@ -145,6 +158,7 @@ def _decode(
             return converted
         for name in others:
             table = table.append_column(name, converted.column(name))
+    assert table is not None
     return table
 
 

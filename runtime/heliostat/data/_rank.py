@@ -46,3 +46,9 @@ def current_rank() -> Rank | None:
         return _current
     rank, world_size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
     return Rank(int(rank), int(world_size)) if rank.isdigit() and world_size.isdigit() else None
+
+
+def local_ranks() -> int:
+    """How many ranks share this machine, as far as the environment says; 1 outside of training."""
+    found = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(int(found), 1) if found.isdigit() else 1

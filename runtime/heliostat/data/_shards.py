@@ -203,6 +203,13 @@ def cut(slices: Sequence[RowSlice], start: int, stop: int) -> tuple[RowSlice, ..
     return tuple(parts)
 
 
+def parts_of(piece: RowSlice, most: int) -> list[RowSlice]:
+    """Cut a slice into as few parts of nearly one size as have at most ``most`` rows each."""
+    count = max(-(-piece.rows // max(most, 1)), 1)
+    edges = [piece.start + piece.rows * index // count for index in range(count + 1)]
+    return [replace(piece, start=start, stop=stop) for start, stop in itertools.pairwise(edges)]
+
+
 def _plain(table: pa.Table, names: Sequence[str]) -> pa.Table:
     """Order the columns; a struct's field may have been read for its dotted name."""
     return table.select(list(names)).replace_schema_metadata(None)

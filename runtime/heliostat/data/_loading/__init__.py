@@ -1,8 +1,8 @@
 """Batches for training from Parquet: decoded in threads, shuffled, exact and resumable.
 
-``_plan`` decides the order, ``_pool`` owns the threads, ``_decode`` and ``_forms`` turn row groups
-into rows, ``_reader`` cuts batches, ``_cache`` and ``_buckets`` use the local disk, ``_torch`` and
-``_tensorflow`` are what users see. :func:`make_recipe` is the way in.
+``_plan`` decides the order, ``_pool`` owns the threads, ``_decode``, ``_cursors`` and ``_forms``
+turn row groups into rows, ``_reader`` cuts batches, ``_cache`` and ``_buckets`` use the local disk,
+``_torch`` and ``_tensorflow`` are what users see. :func:`make_recipe` is the way in.
 """
 
 from __future__ import annotations

@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from heliostat.data._loading._forms import Stored
 from heliostat.data._loading._plan import Key, Window, bucket_labels, bucket_windows, permutation
 from heliostat.data._loading._pool import in_order
 from heliostat.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from heliostat.data._loading._forms import Form
+    from heliostat.data._loading._forms import Form, Tools, Unit
 
 _PREFIX = "shuffle-"
 _RETRY_SECONDS = 0.01
@@ -40,10 +41,10 @@ class Buckets:
     ----------
     form:
         Of the blocks.
-    read:
-        Returns the block of a unit, given its number.
-    unit_rows:
-        Rows of each unit.
+    tools:
+        For reading.
+    units:
+        What is read.
     key:
         Decides the order.
     rows:
@@ -58,20 +59,20 @@ class Buckets:
         self,
         form: Form,
         *,
-        read: Callable[[int], Any],
-        unit_rows: Sequence[int],
+        tools: Tools,
+        units: Sequence[Unit],
         key: Key,
         rows: int,
         directory: Path,
         name: str,
     ) -> None:
         self._form = form
-        self._read = read
-        self._unit_rows = unit_rows
+        self._tools = tools
+        self._units = units
         self._key = key
-        self._count = max(1, -(-sum(unit_rows) // rows))
-        self._bounds = [self._sorted(unit)[1] for unit in range(len(unit_rows))]
-        sizes = np.diff(np.array(self._bounds), axis=1).sum(axis=0) if unit_rows else []
+        self._count = max(1, -(-sum(unit.rows for unit in units) // rows))
+        self._bounds = [self._sorted(number)[1] for number in range(len(units))]
+        sizes = np.diff(np.array(self._bounds), axis=1).sum(axis=0)
         self.windows = tuple(
             window for window in bucket_windows([int(size) for size in sizes]) if window.rows
         )
@@ -112,7 +113,7 @@ class Buckets:
             return None
         try:
             if not self._done.exists():
-                for _ in in_order(self._scatter, range(len(self._unit_rows)), threads, threads):
+                for _ in in_order(self._scatter, range(len(self._units)), threads, threads):
                     pass
                 self._done.touch(mode=0o600)
             # Not atomic: the files may go in between, and then it begins again.
@@ -126,13 +127,10 @@ class Buckets:
                 os.close(lock)
 
     def load(self, window: Window) -> Any:
-        """Read a bucket and permute it."""
-        pieces = []
-        for unit, bounds in enumerate(self._bounds):
-            rows = int(bounds[window.number + 1] - bounds[window.number])
-            if rows:
-                pieces.append((self._piece(unit, window.number), rows))
-        return self._form.take(self._form.load(pieces), permutation(self._key, window))
+        """Read a bucket, and put its rows in a random order."""
+        return self._form.load(
+            self._tools, self._pieces(window.number), window.rows, permutation(self._key, window)
+        )
 
     def close(self) -> None:
         """Let go of the files; the last one removes them."""
@@ -147,33 +145,43 @@ class Buckets:
         finally:
             os.close(lock)
 
-    def _sorted(self, unit: int) -> tuple[Any, Any]:
-        """Order of a unit's rows by bucket, and where each bucket begins in it."""
-        labels = bucket_labels(self._key, unit, self._unit_rows[unit], self._count)
+    def _sorted(self, number: int) -> tuple[Any, Any]:
+        """Bucket of each of a unit's rows, and where each bucket begins among them once they are sorted."""
+        labels = bucket_labels(self._key, number, self._units[number].rows, self._count)
         bounds = np.zeros(self._count + 1, np.int64)
         np.cumsum(np.bincount(labels, minlength=self._count), out=bounds[1:])
         return labels, bounds
 
-    def _scatter(self, unit: int) -> None:
-        labels, bounds = self._sorted(unit)
-        block = self._form.take(self._read(unit), np.argsort(labels, kind="stable"))
+    def _scatter(self, number: int) -> None:
+        labels, bounds = self._sorted(number)
+        places = np.empty(len(labels), np.int64)
+        places[np.argsort(labels, kind="stable")] = np.arange(len(labels))
+        block = self._form.raw(self._tools, self._units[number], places)
         pieces = [
             self._form.dump(self._form.part(block, int(low), int(high))) if low < high else []
             for low, high in itertools.pairwise(bounds)
         ]
         sizes = [sum(memoryview(one).nbytes for one in piece) for piece in pieces]
-        places = np.cumsum([8 * (len(pieces) + 1), *sizes], dtype=np.int64)
+        ends = np.cumsum([8 * (len(pieces) + 1), *sizes], dtype=np.int64)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        with os.fdopen(os.open(self._directory / str(unit), flags, 0o600), "wb") as file:
-            file.write(places.tobytes())
+        with os.fdopen(os.open(self._directory / str(number), flags, 0o600), "wb") as file:
+            file.write(ends.tobytes())
             for piece in pieces:
                 for buffer in piece:
                     file.write(buffer)
 
-    def _piece(self, unit: int, bucket: int) -> bytes:
-        with (self._directory / str(unit)).open("rb", buffering=0) as file:
-            low, high = np.frombuffer(os.pread(file.fileno(), 16, 8 * bucket), np.int64)
-            return os.pread(file.fileno(), int(high - low), int(low))
+    def _pieces(self, bucket: int) -> Iterator[tuple[Stored, int]]:
+        """What each unit has of a bucket, with its rows; to be read before the next one."""
+        for number, bounds in enumerate(self._bounds):
+            rows = int(bounds[bucket + 1] - bounds[bucket])
+            if not rows:
+                continue
+            file = os.open(self._directory / str(number), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                low, high = np.frombuffer(os.pread(file, 16, 8 * bucket), np.int64)
+                yield Stored(file, int(low), int(high - low)), rows
+            finally:
+                os.close(file)
 
 
 def _locked(directory: Path, kind: int) -> int | None:

@@ -23,7 +23,7 @@ from heliostat._units import parse_bytes
 from heliostat.exceptions import ConfigurationError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from heliostat.data._shards import RowSlice
 
@@ -125,25 +125,22 @@ class UnitCache:
             digest.update(f"\0{self._identity(part)}\0{part.row_group} {part.start} {part.stop}".encode())
         return digest.hexdigest()
 
-    def read_into(self, key: str | None, buffers: Sequence[Any]) -> bool:
-        """Fill buffers with a unit; says whether it was there, whole and of that size."""
-        if key is None:
-            return False
+    @contextlib.contextmanager
+    def reading(self, key: str, size: int) -> Iterator[int | None]:
+        """Open a unit of ``size`` bytes: a file descriptor, or ``None`` if it is not there, whole."""
         try:
-            with self._path(key).open("rb", buffering=0) as file:
-                if os.fstat(file.fileno()).st_size != sum(memoryview(one).nbytes for one in buffers):
-                    return False
-                for buffer in buffers:
-                    view = memoryview(buffer)
-                    while view.nbytes:
-                        count = file.readinto(view)
-                        if not count:
-                            return False
-                        view = view[count:]
-                os.utime(file.fileno())
+            file = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            return False
-        return True
+            yield None
+            return
+        try:
+            whole = os.fstat(file).st_size == size
+            if whole:
+                with contextlib.suppress(OSError):
+                    os.utime(file)
+            yield file if whole else None
+        finally:
+            os.close(file)
 
     def read(self, key: str | None) -> Any:
         """Return a unit of unknown size, or ``None``."""
@@ -158,22 +155,47 @@ class UnitCache:
         size = int.from_bytes(content[-8:], "little")
         return memoryview(content)[:-8] if size == len(content) - 8 else None
 
-    def write(self, key: str | None, buffers: Sequence[Any], *, framed: bool = False) -> None:
-        """Keep a unit, if there is room."""
-        if key is None or not self._room(sum(memoryview(one).nbytes for one in buffers)):
+    def write(self, key: str | None, buffers: Sequence[Any]) -> None:
+        """Keep a unit that ``read`` returns, if there is room."""
+        if key is None:
+            return
+        size = sum(memoryview(one).nbytes for one in buffers)
+        with self.writing(key, size + 8) as keep:
+            for buffer in (*buffers, size.to_bytes(8, "little")):
+                keep(buffer)
+
+    @contextlib.contextmanager
+    def writing(self, key: str, size: int) -> Iterator[Callable[[Any], None]]:
+        """Keep a unit of ``size`` bytes that is written piece by piece, if there is room.
+
+        It appears when the block ends without an exception, whole; what is given to the block
+        writes nothing where there is no room.
+        """
+        if not self._room(size):
+            yield _forget
             return
         target = self._path(key)
         written = target.with_name(f".{key}.{os.getpid()}.{threading.get_ident()}")
         try:
             target.parent.mkdir(mode=0o700, exist_ok=True)
-            with os.fdopen(os.open(written, _FLAGS, 0o600), "wb", buffering=0) as file:
-                length = 0
-                for buffer in buffers:
-                    length += _write_all(file, memoryview(buffer))
-                if framed:
-                    file.write(length.to_bytes(8, "little"))
-            written.replace(target)
+            file = os.fdopen(os.open(written, _FLAGS, 0o600), "wb", buffering=0)
         except OSError:
+            yield _forget
+            return
+        missing = size
+
+        def keep(buffer: Any) -> None:
+            nonlocal missing
+            with contextlib.suppress(OSError):  # a full disk: something stays missing
+                missing -= _write_all(file, memoryview(buffer))
+
+        try:
+            with file:
+                yield keep
+            if not missing:
+                with contextlib.suppress(OSError):
+                    written.replace(target)
+        finally:
             with contextlib.suppress(OSError):
                 written.unlink(missing_ok=True)
 
@@ -239,7 +261,12 @@ def source_identity(part: RowSlice) -> str:
     return f"{part.filesystem.type_name} {part.path} {size} {info.mtime_ns}"
 
 
+def _forget(_buffer: Any) -> None:
+    """Keep nothing."""
+
+
 def _write_all(file: Any, view: memoryview) -> int:
+    """Return how many bytes were written: all of them. Raises OSError."""
     left = view.cast("B")
     while left.nbytes:
         left = left[file.write(left) :]

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from heliostat.data._loading._columns import number_array
+from heliostat.data._loading._cursors import Cursors
 from heliostat.exceptions import DataError
 
 if TYPE_CHECKING:
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
 DECODER_VARIABLE = "HELIOSTAT_DECODER"
 """``pyarrow`` or ``polars``; the default is to choose."""
 
+PART_BYTES = 32 << 20
+"""Decoded bytes of a unit, at most: larger row groups are read in parts."""
+MOST_PARTS = 8
+"""Of a row group that Polars reads: it reads the stored bytes anew for each part."""
+
+READ_BYTES = 16 << 20
+"""Stored bytes of columns that Polars is given at a time: it holds all that it is given."""
+
+_STREAM_BYTES = 256 << 10
 _OPEN_FILES = 64
 _forked = False
 
@@ -45,6 +55,7 @@ class Decoder:
         self._footers: OrderedDict[str, Any] = OrderedDict()
         self._scans: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.Lock()
+        self._cursors = Cursors()
         self._polars = usable_polars()
 
     def table(self, part: RowSlice, names: Sequence[str], *, use_threads: bool = False) -> pa.Table:
@@ -52,18 +63,20 @@ class Decoder:
         import pyarrow as pa
 
         try:
-            with self._open(part) as file:
-                table = file.read_row_group(part.row_group, columns=list(names), use_threads=use_threads)
+            whole = part.start == 0 and part.stop == self._rows(part)
+            if whole:
+                with self._open(part) as file:
+                    table = file.read_row_group(part.row_group, columns=list(names), use_threads=use_threads)
+            else:
+                table = self._cursors.read(part, names, lambda: self._open(part, streamed=True))
         except (pa.ArrowException, OSError) as error:
             raise self._explained(part, names, error) from error
         if missing := [name for name in names if name not in table.column_names]:
             message = f"{part.path} has no column {missing[0]!r}, which other files of the table have."
             raise DataError(message, "Write the files with one schema.", path=part.path, column=missing[0])
-        if table.num_rows < part.stop:
+        if table.num_rows < part.rows:
             raise _changed(part)
-        table = table.select(list(names))
-        whole = part.start == 0 and part.stop == table.num_rows
-        return table if whole else table.slice(part.start, part.stop - part.start)
+        return table.select(list(names))
 
     def numbers(
         self, part: RowSlice, names: Sequence[str], *, plain: bool, use_threads: bool = False
@@ -79,9 +92,11 @@ class Decoder:
     def texts(self, part: RowSlice, names: Sequence[str]) -> pa.Table:
         """Decode columns of text."""
         if self._polars is not None and part.filesystem is None:
-            frame = self._frame(part, names)
-            if frame is not None:
-                return frame.to_arrow(compat_level=self._polars.CompatLevel.oldest())
+            frames = self._frames(part, names)
+            if frames is not None:
+                pl = self._polars
+                joined = frames[0] if len(frames) == 1 else pl.concat(frames, how="horizontal")
+                return joined.to_arrow(compat_level=pl.CompatLevel.oldest())
         return self.table(part, names)
 
     def footer(self, part: RowSlice) -> Any:
@@ -89,8 +104,8 @@ class Decoder:
         return self._kept(self._footers, part.path, lambda: _read_footer(part))
 
     def _by_polars(self, part: RowSlice, names: Sequence[str]) -> list[np.ndarray[Any, Any]] | None:
-        frame = self._frame(part, names)
-        if frame is None:
+        frames = self._frames(part, names)
+        if frames is None:
             return None
         pl = self._polars
         # Nulls among booleans would make an array of objects; among integers they make floats.
@@ -98,30 +113,59 @@ class Decoder:
             (
                 column.cast(pl.Float64) if column.dtype == pl.Boolean and column.null_count() else column
             ).to_numpy()
+            for frame in frames
             for column in frame.get_columns()
         ]
 
-    def _frame(self, part: RowSlice, names: Sequence[str]) -> Any:
+    def _frames(self, part: RowSlice, names: Sequence[str]) -> list[Any] | None:
         """Decode by Polars; ``None`` where it cannot, and pyarrow tries again and names the place."""
         pl = self._polars
         footer = self.footer(part)
         first = sum(footer.row_group(index).num_rows for index in range(part.row_group)) + part.start
         try:
             scan = self._kept(self._scans, part.path, lambda: pl.scan_parquet(part.path, glob=False))
-            frame = scan.select(names).slice(first, part.rows).collect()
+            frames = [
+                scan.select(some).slice(first, part.rows).collect() for some in self._portions(part, names)
+            ]
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
             return None
-        return frame if frame.height == part.rows else None
+        return frames if all(frame.height == part.rows for frame in frames) else None
 
-    def _open(self, part: RowSlice) -> Any:
-        import pyarrow.parquet as pq
+    def _portions(self, part: RowSlice, names: Sequence[str]) -> list[list[str]]:
+        """Divide columns so that each portion's stored bytes are few, if there are many in all."""
+        group = self.footer(part).row_group(part.row_group)
+        if group.total_byte_size <= 2 * READ_BYTES:
+            return [list(names)]
+        sizes = {
+            chunk.path_in_schema: chunk.total_compressed_size
+            for chunk in map(group.column, range(group.num_columns))
+        }
+        portions: list[list[str]] = []
+        room = 0
+        for name in names:
+            size = sizes.get(name, 0)
+            if size > room or not portions:
+                portions.append([])
+                room = READ_BYTES
+            portions[-1].append(name)
+            room -= size
+        return portions
 
+    def _rows(self, part: RowSlice) -> int:
         footer = self.footer(part)
         if part.row_group >= footer.num_row_groups:
             raise _changed(part)
-        return pq.ParquetFile(
-            part.path, metadata=footer, memory_map=part.filesystem is None, filesystem=part.filesystem
-        )
+        return int(footer.row_group(part.row_group).num_rows)
+
+    def _open(self, part: RowSlice, *, streamed: bool = False) -> Any:
+        """Open the slice's file; ``streamed`` to read columns through small buffers, not whole."""
+        import pyarrow.parquet as pq
+
+        self._rows(part)
+        options: dict[str, Any] = {"memory_map": part.filesystem is None}
+        if streamed:
+            options = {"pre_buffer": False, "buffer_size": _STREAM_BYTES}
+        return pq.ParquetFile(part.path, metadata=self.footer(part), filesystem=part.filesystem, **options)
 
     def _kept(self, kept: OrderedDict[str, Any], path: str, make: Callable[[], Any]) -> Any:
         with self._lock:

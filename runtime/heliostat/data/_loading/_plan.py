@@ -7,8 +7,9 @@ stream, so a batch has the same rows whatever the number of workers, and after a
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -61,15 +62,38 @@ def coalesced(rows: Sequence[int], least: int) -> list[range]:
     return runs
 
 
-def windows(unit_rows: Sequence[int], size: int = 1, key: Key | None = None) -> tuple[Window, ...]:
-    """Cut an epoch into windows of ``size`` units; with a ``key``, units come in a random order."""
-    order = np.arange(len(unit_rows))
+def unit_order(origins: Sequence[int], size: int, key: Key) -> list[int]:
+    """Put units in a random order, in which parts of one origin stay in theirs.
+
+    The origins come in a random order, ``size`` of them side by side: a part of each in turn. So
+    a window has rows of ``size`` origins, and each origin is read from its beginning to its end.
+    """
+    parts: dict[int, list[int]] = {}
+    for unit, origin in enumerate(origins):
+        parts.setdefault(origin, []).append(unit)
+    found = list(parts.values())
+    mixed = [found[index] for index in generator(key, _UNITS, 0).permutation(len(found))]
+    order: list[int] = []
+    for first in range(0, len(mixed), size):
+        for turn in itertools.zip_longest(*mixed[first : first + size]):
+            order += [unit for unit in turn if unit is not None]
+    return order
+
+
+def windows(
+    unit_rows: Sequence[int], size: int = 1, key: Key | None = None, origins: Sequence[int] | None = None
+) -> tuple[Window, ...]:
+    """Cut an epoch into windows of ``size`` units; with a ``key``, see :func:`unit_order`.
+
+    Without ``origins`` each unit is one of its own.
+    """
+    order = list(range(len(unit_rows)))
     if key is not None:
-        order = generator(key, _UNITS, 0).permutation(len(unit_rows))
+        order = unit_order(order if origins is None else origins, size, key)
     made: list[Window] = []
     first = 0
     for start in range(0, len(order), size):
-        units = tuple(int(unit) for unit in order[start : start + size])
+        units = tuple(order[start : start + size])
         rows = sum(unit_rows[unit] for unit in units)
         made.append(Window(len(made), units, first, rows))
         first += rows
@@ -77,17 +101,19 @@ def windows(unit_rows: Sequence[int], size: int = 1, key: Key | None = None) -> 
 
 
 def permutation(key: Key, window: Window) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Order of the rows within a window."""
+    """Where each row of a window goes within it."""
     return generator(key, _ROWS, window.number).permutation(window.rows)
 
 
-def bucket_labels(key: Key, unit: int, rows: int, buckets: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+def bucket_labels(key: Key, unit: int, rows: int, buckets: int) -> np.ndarray[tuple[int], np.dtype[Any]]:
     """Bucket of each row of a unit, for a global shuffle.
 
     Each row draws its bucket independently, and a bucket is permuted when it is read. Together
     that sorts all rows by one uniform random key each: every order of the table is equally likely.
     """
-    return generator(key, _BUCKETS, unit).integers(0, buckets, rows, dtype=np.int32)
+    # Small integers are sorted several times as fast.
+    kind = np.uint16 if buckets <= 1 << 16 else np.int64
+    return generator(key, _BUCKETS, unit).integers(0, buckets, rows, dtype=kind)
 
 
 def bucket_windows(sizes: Sequence[int]) -> tuple[Window, ...]:
@@ -109,24 +135,3 @@ def span(rows: int, batch_size: int, worker: int, workers: int, *, drop_last: bo
     batches = rows // batch_size if drop_last else -(-rows // batch_size)
     start, stop = (batches * index // workers * batch_size for index in (worker, worker + 1))
     return range(min(start, rows), min(stop, rows))
-
-
-def share(unit_rows: Sequence[int], rank: int, ranks: int, *, equal: bool) -> list[tuple[int, int, int]]:
-    """Cut a table for ranks: ``(unit, start, stop)`` within the unit for each part of this rank's rows.
-
-    Ranks get consecutive rows. With ``equal`` all get the same number and the remainder, fewer
-    rows than there are ranks, is left out; without it the numbers differ by one at most.
-    """
-    total = sum(unit_rows)
-    if equal:
-        start, stop = (total // ranks * index for index in (rank, rank + 1))
-    else:
-        start, stop = (total * index // ranks for index in (rank, rank + 1))
-    parts: list[tuple[int, int, int]] = []
-    first = 0
-    for unit, rows in enumerate(unit_rows):
-        low, high = max(start - first, 0), min(stop - first, rows)
-        if low < high:
-            parts.append((unit, low, high))
-        first += rows
-    return parts

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import threading
+from collections import deque
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from heliostat.data._loading._buckets import Buckets
 from heliostat.data._loading._cache import UnitCache, cache_directory
-from heliostat.data._loading._decode import Decoder
+from heliostat.data._loading._decode import PART_BYTES, READ_BYTES, Decoder
 from heliostat.data._loading._forms import Form, Tools, Unit
 from heliostat.data._loading._memory import Blocks
 from heliostat.data._loading._plan import Key, Shuffle, Window, permutation, span, windows
 from heliostat.data._loading._pool import in_order, usable_cpus
+from heliostat.data._rank import local_ranks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-MEMORY = 192 << 20
-"""Bytes of blocks that are decoded ahead, at most (one window is always decoded)."""
+MEMORY = 256 << 20
+"""Bytes that decoding may take, about; one unit is always decoded, and one window held."""
 _MOST_THREADS = 8
 _ROW_CHUNK = 4096
 """Rows that are cut at a time where single rows are asked for."""
@@ -41,6 +45,8 @@ class Recipe:
     cache: str | None = None
     """Directory of the local cache, if units are kept there."""
     threads: int | None = None
+    in_turn: bool = False
+    """Whether units are read one after the other: a place in them is reached only by what precedes it."""
     owner: Any = field(default=None, compare=False)
     """Keeps files alive that were written for this reading."""
 
@@ -75,26 +81,33 @@ def batches(recipe: Recipe, key: Key, place: range, skip: int, workers: int) -> 
     place = range(min(place.start + skip * size, place.stop), place.stop)
     if not place:
         return
-    windows_bytes = recipe.form.row_bytes() * recipe.rows // max(len(recipe.units), 1) * recipe.window
-    threads, ahead = _width(recipe, windows_bytes, workers)
+    threads, ahead = _width(recipe, workers)
     tools = _tools(recipe, threads, ahead)
     with closing(_blocks(recipe, key, place, tools, threads=threads, ahead=ahead)) as blocks:
         yield from _exact(recipe, blocks)
 
 
-def _width(recipe: Recipe, window_bytes: int, workers: int) -> tuple[int, int]:
-    """Threads, and windows that are decoded ahead; fewer where windows are large."""
+def _width(recipe: Recipe, workers: int) -> tuple[int, int]:
+    """Threads, and units that are decoded ahead; fewer where units are large."""
+    if recipe.in_turn:
+        return 1, 2
     # One more than CPUs: while one waits for its columns, another moves rows.
-    wished = recipe.threads or min(max(usable_cpus() // workers, 1) + 1, _MOST_THREADS)
-    fitting = max(MEMORY // max(window_bytes, 1), 1)
-    ahead = min(wished + 1, fitting)
-    return min(wished, ahead), ahead
+    cpus = max(usable_cpus() // (workers * local_ranks()), 1)
+    wished = recipe.threads or min(cpus + 1, _MOST_THREADS)
+    row = recipe.form.row_bytes()
+    unit = row * max(unit.rows for unit in recipe.units)
+    block = {"none": unit, "window": unit * recipe.window, "global": PART_BYTES}[recipe.shuffle]
+    # A unit is held as columns and as rows; one block is held beside by whoever uses it.
+    fitting = (MEMORY - min(block, MEMORY // 2)) // (2 * unit + READ_BYTES)
+    threads = max(min(wished, fitting), 1)
+    return threads, min(threads + 1, max(fitting, 1))
 
 
 def _tools(recipe: Recipe, threads: int, ahead: int) -> Tools:
     cache = None if recipe.cache is None else UnitCache(cache_directory(recipe.cache))
-    # With one window at a time its columns are decoded side by side instead.
-    return Tools(Decoder(), Blocks(threads + ahead + 2), cache, use_threads=threads == 1 < usable_cpus())
+    # With one unit at a time its columns are decoded side by side instead.
+    use_threads = threads == 1 < usable_cpus()
+    return Tools(Decoder(), Blocks(ahead + 1), cache, use_threads=use_threads, in_turn=recipe.in_turn)
 
 
 def _blocks(
@@ -103,51 +116,118 @@ def _blocks(
     """Yield what each window has of ``place``, with its rows."""
     if recipe.shuffle != "global":
         order = windows([unit.rows for unit in recipe.units], *_cut(recipe, key))
-        yield from _loaded(
-            recipe.form, order, _window_reader(recipe, key, tools), place, threads=threads, ahead=ahead
-        )
+        chosen = _touched(order, place)
+
+        def filling(window: Window) -> _Filling:
+            places = functools.partial(permutation, key, window) if recipe.shuffle == "window" else None
+            return _Filling(recipe.form, tools, [recipe.units[unit] for unit in window.units], places)
+
+        yield from _delivered(recipe.form, chosen, filling, place, threads=threads, ahead=ahead)
         return
-    rows = [unit.rows for unit in recipe.units]
     buckets = Buckets(
         recipe.form,
-        read=lambda unit: recipe.form.raw(tools, recipe.units[unit]),
-        unit_rows=rows,
+        tools=tools,
+        units=recipe.units,
         key=key,
-        rows=max(recipe.window * sum(rows) // max(len(rows), 1), 1),
+        rows=max(PART_BYTES // max(recipe.form.row_bytes(), 1), 1),
         directory=cache_directory(recipe.cache),
         name=recipe.name,
     )
     try:
         buckets.prepare(threads)
-        yield from _loaded(recipe.form, buckets.windows, buckets.load, place, threads=threads, ahead=ahead)
+        chosen = _touched(buckets.windows, place)
+        yield from _delivered(
+            recipe.form,
+            chosen,
+            lambda window: _Loading(buckets, window),
+            place,
+            threads=threads,
+            ahead=ahead,
+        )
     finally:
         buckets.close()
 
 
-def _cut(recipe: Recipe, key: Key) -> tuple[int, Key | None]:
-    return (recipe.window, key) if recipe.shuffle == "window" else (1, None)
+def _cut(recipe: Recipe, key: Key) -> tuple[int, Key | None, list[int] | None]:
+    if recipe.shuffle == "none":
+        return 1, None, None
+    return recipe.window, key, [unit.origin for unit in recipe.units]
 
 
-def _window_reader(recipe: Recipe, key: Key, tools: Tools) -> Callable[[Window], Any]:
-    def read(window: Window) -> Any:
-        order = permutation(key, window) if recipe.shuffle == "window" else None
-        return recipe.form.window(tools, [recipe.units[unit] for unit in window.units], order)
-
-    return read
+def _touched(order: Iterable[Window], place: range) -> list[Window]:
+    return [window for window in order if window.stop > place.start and window.first < place.stop]
 
 
-def _loaded(
+class _Filling:
+    """A window in the making: its units are read side by side, into one block."""
+
+    def __init__(
+        self, form: Form, tools: Tools, units: Sequence[Unit], places: Callable[[], Any] | None
+    ) -> None:
+        self._form, self._tools, self._units, self._permuted = form, tools, units, places
+        self._lock = threading.Lock()
+        self._missing = len(units)
+        self._places: Any = None
+        self.block: Any = None
+
+    def steps(self) -> list[Callable[[], None]]:
+        """Return what has to be done, all in any order and in any thread, until ``block`` is whole."""
+        return [functools.partial(self._read, number) for number in range(len(self._units))]
+
+    def _read(self, number: int) -> None:
+        with self._lock:
+            if self.block is None:
+                self._places = None if self._permuted is None else self._permuted()
+                self.block = self._form.new(self._tools, self._units)
+        self._form.fill(self._tools, self.block, self._units, number, self._places)
+        with self._lock:
+            self._missing -= 1
+            if not self._missing:
+                self.block = self._form.finished(self.block, self._places)
+
+
+class _Loading:
+    """A bucket of a global shuffle in the making."""
+
+    def __init__(self, buckets: Buckets, window: Window) -> None:
+        self._buckets, self._window = buckets, window
+        self.block: Any = None
+
+    def steps(self) -> list[Callable[[], None]]:
+        """Return what has to be done."""
+        return [self._read]
+
+    def _read(self) -> None:
+        self.block = self._buckets.load(self._window)
+
+
+def _delivered(
     form: Form,
-    order: Iterable[Window],
-    read: Callable[[Window], Any],
+    chosen: Sequence[Window],
+    begin: Callable[[Window], _Filling | _Loading],
     place: range,
     *,
     threads: int,
     ahead: int,
 ) -> Iterator[tuple[Any, int]]:
-    chosen = [window for window in order if window.stop > place.start and window.first < place.stop]
-    with closing(in_order(read, chosen, threads, ahead)) as decoded:
-        for window, block in zip(chosen, decoded, strict=True):
+    """Make windows ahead, and yield of each what lies in ``place``."""
+    begun: deque[tuple[_Filling | _Loading, int]] = deque()
+
+    def steps() -> Iterator[Callable[[], None]]:
+        for window in chosen:
+            job = begin(window)
+            found = job.steps()
+            begun.append((job, len(found)))
+            yield from found
+
+    with closing(in_order(lambda step: step(), steps(), threads, ahead)) as done:
+        for window in chosen:
+            next(done)
+            job, count = begun.popleft()
+            for _ in range(count - 1):
+                next(done)
+            block = job.block
+            del job
             low = max(place.start - window.first, 0)
             high = min(place.stop - window.first, window.rows)
             yield form.part(block, low, high), high - low

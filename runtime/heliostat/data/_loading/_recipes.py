@@ -10,10 +10,11 @@ import numpy as np
 from heliostat._extras import require
 from heliostat.data._loading._cache import cache_directory
 from heliostat.data._loading._columns import is_number, is_plain
-from heliostat.data._loading._decode import usable_polars
+from heliostat.data._loading._decode import MOST_PARTS, PART_BYTES, usable_polars
 from heliostat.data._loading._forms import Columns, Dense, Form, Unit
 from heliostat.data._loading._plan import Shuffle, coalesced
 from heliostat.data._loading._reader import Recipe
+from heliostat.data._shards import parts_of
 from heliostat.exceptions import ConfigurationError, DataError
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 UNIT_ROWS = 65_536
 """Row groups with fewer rows are joined to units of as many."""
+
+_LEAST_PART_ROWS = 1024
 
 DEFAULT_WINDOW = 2
 """Units of a shuffle window."""
@@ -68,7 +71,7 @@ def make_recipe(
     dtype:
         Type of the dense matrix.
     window:
-        Units that are permuted together with ``"window"``, and a bucket's size with ``"global"``.
+        Units that are permuted together with ``"window"``.
     cache:
         Keep decoded rows on the local disk: ``True``, or the directory.
     threads:
@@ -92,9 +95,12 @@ def make_recipe(
         message = "There are no rows to make batches of."
         raise DataError(message, "Check the source, or the filter before it.")
     form = _form(schema, columns, feature_cols, label_col, dtype)
+    most = max(PART_BYTES // max(form.row_bytes(), 1), _LEAST_PART_ROWS)
+    pieces, origins = _parts(slices, most)
+    in_turn = len(pieces) > len(slices) and not _skips(slices, pieces, form)
     usable_polars()  # imported now, not by the first batch
     return Recipe(
-        units=_units(slices, rows),
+        units=_units(pieces, origins, min(UNIT_ROWS, most // 2)),
         form=form,
         batch_size=batch_size,
         drop_last=drop_last and batch_size is not None,
@@ -103,6 +109,7 @@ def make_recipe(
         name=uuid.uuid4().hex,
         cache=_cache(cache),
         threads=threads,
+        in_turn=in_turn,
         owner=owner,
     )
 
@@ -123,10 +130,24 @@ def tensorflow_dataset(recipe: Recipe, schema: pa.Schema, *, seed: int | None = 
     return dataset_of(recipe, schema, seed)
 
 
-def _units(slices: Sequence[RowSlice], rows: Sequence[int]) -> tuple[Unit, ...]:
+def _parts(slices: Sequence[RowSlice], most: int) -> tuple[list[RowSlice], list[int]]:
+    """Cut slices of more than ``most`` rows, and tell of each part which slice it is of."""
+    found = [(part, origin) for origin, one in enumerate(slices) for part in parts_of(one, most)]
+    return [part for part, _ in found], [origin for _, origin in found]
+
+
+def _skips(slices: Sequence[RowSlice], parts: Sequence[RowSlice], form: Form) -> bool:
+    """Whether a part is reached without decoding what precedes it: where Polars reads it."""
+    few = len(parts) <= MOST_PARTS * len(slices)
+    local = all(one.filesystem is None for one in slices)
+    return usable_polars() is not None and isinstance(form, Dense) and form.plain and local and few
+
+
+def _units(pieces: Sequence[RowSlice], origins: Sequence[int], least: int) -> tuple[Unit, ...]:
+    rows = [piece.rows for piece in pieces]
     return tuple(
-        Unit(tuple(slices[index] for index in run), sum(rows[index] for index in run))
-        for run in coalesced(rows, UNIT_ROWS)
+        Unit(tuple(pieces[index] for index in run), sum(rows[index] for index in run), origins[run[0]])
+        for run in coalesced(rows, least)
     )
 
 
