@@ -15,7 +15,13 @@ from heliostat import _handle, _progress
 from heliostat._stages import open_location
 from heliostat.exceptions import ConfigurationError, TaskCancelledError, TrainingError
 from heliostat.modeling._workers import pool
-from heliostat.modeling.distributors.pytorch import PyTorchDistributor, PyTorchScalingConfig, get_context
+from heliostat.modeling.distributors.pytorch import (
+    PyTorchDistributor,
+    PyTorchScalingConfig,
+    WorkerResourceConfig,
+    _ahead,
+    get_context,
+)
 from heliostat.modeling.distributors.pytorch._datasets import Written
 
 if TYPE_CHECKING:
@@ -142,8 +148,107 @@ def test_the_legacy_form_works(monkeypatch: pytest.MonkeyPatch, *, legacy: bool)
     assert found == {"total": 2.0, "before": not legacy}
 
 
-def test_ray_train_works_inside(tmp_path: Path) -> None:
-    """Reports, checkpoints, context and collectives of Ray Train answer; all ranks' files are kept."""
+def test_groups_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group that is left and joined again meets anew each time; one that fails spoils no worker."""
+    monkeypatch.setenv("PYTORCH_USE_LEGACY_TRAINER", "1")
+
+    def train() -> None:
+        import torch
+        import torch.distributed as dist
+
+        total = torch.ones(1)
+        for number in range(12):
+            address = (get_context().get_master_addr(), get_context().get_master_port())
+            url = "env://" if number % 2 else "tcp://{}:{}".format(*address)
+            dist.init_process_group("gloo", url, world_size=2, rank=get_context().get_rank())
+            dist.all_reduce(total)
+            dist.destroy_process_group()
+        get_context().get_metrics_reporter().log_metrics({"total": total, "pid": os.getpid()})
+
+    def fail() -> None:
+        from datetime import timedelta
+
+        import torch.distributed as dist
+
+        if get_context().get_rank() == 0:
+            with pytest.raises(Exception, match=r".+"):  # there is no third rank
+                dist.init_process_group("gloo", timeout=timedelta(seconds=0.5), world_size=3)
+
+    first = PyTorchDistributor(train, TWO).run().get_metrics()
+    assert first["total"] == 2.0**12
+    PyTorchDistributor(fail, TWO).run()
+    monkeypatch.setenv("PYTORCH_USE_LEGACY_TRAINER", "")
+    again = PyTorchScalingConfig(num_workers_per_node=2, hang_timeout_s=20)
+    assert PyTorchDistributor(train, again).run().get_metrics() == first
+
+
+def test_the_compiler_is_loaded_by_who_compiles() -> None:
+    """DDP and optimizers leave torch's compiler alone; what is compiled afterwards still trains."""
+
+    def train() -> None:
+        import torch
+        from torch import nn
+
+        net = nn.parallel.DistributedDataParallel(nn.Linear(4, 1))
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
+
+        def step(model: Any) -> float:
+            optimizer.zero_grad()
+            loss = model(torch.ones(8, 4)).square().mean()
+            loss.backward()
+            optimizer.step()
+            return float(loss)
+
+        first = step(net)
+        loaded = ["torch._dynamo.convert_frame" in sys.modules]
+        compiled = torch.compile(net, backend="eager")
+        last = [step(compiled) for _ in range(20)][-1]
+        loaded.append("torch._dynamo.convert_frame" in sys.modules)
+        import torch._dynamo.config as settings
+
+        same = settings is torch._dynamo.config and torch._dynamo.utils.counters["frames"]["ok"] > 0
+        get_context().get_metrics_reporter().log_metrics(
+            {"loaded": loaded, "learned": last < first, "same": same}
+        )
+
+    pool.free()  # a worker that has compiled has the compiler
+    found = PyTorchDistributor(train, TWO).run().get_metrics()
+    assert found == {"loaded": [False, True], "learned": True, "same": True}
+    pool.free()
+
+
+def test_workers_start_when_a_training_is_near() -> None:
+    """What the import of the package does: workers get ready behind it, and the training takes them."""
+    pool.free()
+    pool._prepared = None
+    _ahead.prepare()
+    until(lambda: len(pool.pids()) == 2, 60, "a worker for each CPU is there")
+    ready = set(pool.pids())
+    _ahead.prepare()
+
+    def train() -> None:
+        import torch
+
+        get_context().get_metrics_reporter().log_metrics({"pid": os.getpid(), "of": torch.get_num_threads()})
+
+    one_of_two = PyTorchScalingConfig(resource_requirements_per_worker=WorkerResourceConfig(num_cpus=2))
+    found = PyTorchDistributor(train, one_of_two).run().get_metrics()
+    assert found["pid"] in ready
+    assert found["of"] == 2
+    assert set(pool.pids()) == ready
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+def test_ray_train_works_inside(tmp_path: Path, *, fallback: bool) -> None:
+    """Reports, checkpoints, context and collectives of Ray Train answer; all ranks' files are kept.
+
+    So they do on a Ray without the object that answers them, but for the collectives.
+    """
+
+    def remove() -> None:
+        from ray.train.v2._internal.execution import train_fn_utils
+
+        del train_fn_utils.set_train_fn_utils
 
     def train(config: dict[str, Any]) -> None:
         import tempfile
@@ -156,8 +261,13 @@ def test_ray_train_works_inside(tmp_path: Path) -> None:
         context = ray.train.get_context()
         rank = context.get_world_rank()
         assert ray.train.get_checkpoint() is None
-        assert ray.train.collective.broadcast_from_rank_zero(rank) == 0
-        assert ray.train.torch.get_device().type == "cpu"
+        assert ray.train.get_all_reported_checkpoints() == []
+        assert ray.train.get_preemption_info() is None
+        if not config["fallback"]:
+            assert ray.train.collective.broadcast_from_rank_zero(rank) == 0
+            assert ray.train.torch.get_device().type == "cpu"
+        with pytest.raises(ConfigurationError, match="validation"):
+            ray.train.report({}, ray.train.Checkpoint.from_directory("."), validation=True)
         for epoch in range(int(config["epochs"])):
             with tempfile.TemporaryDirectory() as directory:
                 Path(directory, f"rank-{rank}.txt").write_text(str(epoch))
@@ -165,12 +275,34 @@ def test_ray_train_works_inside(tmp_path: Path) -> None:
                 ray.train.report({"epoch": epoch, "rank": rank}, checkpoint=checkpoint)
         with ray.train.get_checkpoint().as_directory() as directory:
             assert Path(directory, "rank-1.txt").read_text() == "1"
-        ray.train.report({"size": context.get_world_size()})
+        kept = ray.train.get_all_reported_checkpoints()
+        assert [each.metrics for each in kept] == [{"epoch": 0, "rank": 0}, {"epoch": 1, "rank": 0}]
+        assert kept[1].checkpoint.path == ray.train.get_checkpoint().path
+        assert {each.status for each in kept} == {ray.train.ReportedCheckpointStatus.COMMITTED}
+        mine = Path(tempfile.mkdtemp())
+        (mine / f"rank-{rank}.txt").write_text("2")
+        names = []
 
+        def upload(checkpoint: Any, name: str) -> Any:
+            names.append(name)
+            return checkpoint
+
+        ray.train.report(
+            {"size": context.get_world_size(), "names": names},
+            ray.train.Checkpoint.from_directory(str(mine)),
+            checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
+            checkpoint_upload_fn=upload,
+        )
+        assert not mine.exists()
+
+    if fallback:
+        PyTorchDistributor(remove, TWO).run()
     result = PyTorchDistributor(train, TWO).run(
-        hyper_params={"epochs": "2"}, artifact_stage_location=str(tmp_path)
+        hyper_params={"epochs": "2", "fallback": fallback}, artifact_stage_location=str(tmp_path)
     )
-    assert result.get_metrics() == {"epoch": 1, "rank": 0, "size": 2}
+    if fallback:
+        pool.free()
+    assert result.get_metrics() == {"epoch": 1, "rank": 0, "size": 2, "names": ["checkpoint_000002"]}
     assert [m.get("epoch") for m in result.get_metrics_history()] == [0, 1, None]
     location = result.get_checkpoint_location()
     assert location is not None
@@ -228,13 +360,19 @@ def test_a_killed_rank_starts_again_from_the_checkpoint(tmp_path: Path) -> None:
             if context.get_rank() == 1 and epoch == 1 and start == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    result = PyTorchDistributor(train, TWO).run(
+    config = PyTorchScalingConfig(num_workers_per_node=2, checkpoints_to_keep=2)
+    result = PyTorchDistributor(train, config).run(
         hyper_params={"scratch": str(tmp_path)}, artifact_stage_location=str(tmp_path / "artifacts")
     )
     history = result.get_metrics_history()
     assert [(m["epoch"], m["start"]) for m in history] == [(0, 0), (1, 0), (2, 2), (3, 2)]
     assert history[2]["at"] - history[1]["at"] < 10
     assert (result.restarts, result.world_sizes) == (1, [2, 2])
+    kept = sorted(path.name for path in (tmp_path / "artifacts/checkpoints" / result.request_id).iterdir())
+    assert kept == ["checkpoint_000002-1", "checkpoint_000003-1"]
+    assert str(result.get_checkpoint_location()).endswith("checkpoint_000003-1")
+    with open(result.get_logs()["rank-0"].parent / "training.log") as log:  # noqa: PTH123
+        assert "Starting again from checkpoint_000001." in log.read()
 
 
 def test_losses_are_not_endured_for_ever() -> None:

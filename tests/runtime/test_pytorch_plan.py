@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from heliostat._stages import open_location
 from heliostat.exceptions import ConfigurationError
 from heliostat.modeling.distributors.pytorch import PyTorchScalingConfig, WorkerResourceConfig, get_context
 from heliostat.modeling.distributors.pytorch._frames import (
@@ -27,7 +29,11 @@ from heliostat.modeling.distributors.pytorch._plan import (
     shared_devices,
     wanted_workers,
 )
+from heliostat.modeling.distributors.pytorch._runs import KEPT_VARIABLE, in_use, kept_runs, prune
 from heliostat.modeling.distributors.pytorch._watch import HangWatch
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SMALL, TWO, GPUS = [NodeSize(2, 0)], [NodeSize(8, 0), NodeSize(4, 0)], [NodeSize(16, 2), NodeSize(16, 2)]
 ONE_GPU = WorkerResourceConfig(num_cpus=4, num_gpus=1)
@@ -196,3 +202,40 @@ def test_older_names_are_there() -> None:
     assert older.PyTorchTrainer is PyTorchDistributor
     assert older.ScalingConfig is PyTorchScalingConfig
     assert older.getContext is get_context
+
+
+def test_old_runs_go_but_not_those_in_use(tmp_path: Path) -> None:
+    """The newest are kept, and one that somebody runs; with a run go its checkpoints and nothing else."""
+    runs, artifacts = tmp_path / "runs", tmp_path / "artifacts"
+    for age, name in enumerate(["new", "running", "old", "older"]):
+        with in_use(runs / name):
+            (runs / name / "rank-0.log").write_text("said")
+        os.utime(runs / name, (1e9 - age, 1e9 - age))
+        for kind in ("checkpoints", "model"):
+            (artifacts / kind / name).mkdir(parents=True)
+    checkpoints = open_location(artifacts / "checkpoints")
+    with in_use(runs / "running"):
+        os.utime(runs / "running", (1e9 - 1, 1e9 - 1))
+        assert prune(runs, checkpoints, 1) == ["old", "older"]
+    assert sorted(path.name for path in runs.iterdir()) == ["new", "running"]
+    assert sorted(path.name for path in (artifacts / "checkpoints").iterdir()) == ["new", "running"]
+    assert len(list((artifacts / "model").iterdir())) == 4
+    assert prune(runs, checkpoints, 1) == ["running"]
+    assert prune(tmp_path / "none", checkpoints, 1) == []
+
+
+@pytest.mark.parametrize(("text", "kept"), [("", 50), ("3", 3)])
+def test_the_number_of_runs_that_are_kept_can_be_set(
+    monkeypatch: pytest.MonkeyPatch, text: str, kept: int
+) -> None:
+    """A number from the environment, or the default."""
+    monkeypatch.setenv(KEPT_VARIABLE, text)
+    assert kept_runs() == kept
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5"])
+def test_a_number_of_runs_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """It is told by the name of its variable."""
+    monkeypatch.setenv(KEPT_VARIABLE, text)
+    with pytest.raises(ConfigurationError, match=KEPT_VARIABLE):
+        kept_runs()

@@ -13,14 +13,23 @@ import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
+from heliostat.exceptions import ConfigurationError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
 _MODULE = "ray.train.v2._internal.execution.train_fn_utils"
 _PUBLIC = "ray.train"
-_FUNCTIONS = ("report", "get_checkpoint", "get_context", "get_dataset_shard")
+_FUNCTIONS = (
+    "report",
+    "get_checkpoint",
+    "get_all_reported_checkpoints",
+    "get_context",
+    "get_dataset_shard",
+    "get_preemption_info",
+)
 
 
 class Answers(Protocol):
@@ -30,11 +39,22 @@ class Answers(Protocol):
     def facts(self) -> Mapping[str, Any]:
         """Return what ``TrainContext`` has: ``world_size``, ``world_rank``, ``experiment_name`` ..."""
 
-    def report(self, metrics: Mapping[str, Any], source: tuple[Any, str] | None, name: str | None) -> None:
-        """Report metrics and the files of a checkpoint (filesystem and path)."""
+    def report(
+        self, metrics: Mapping[str, Any], source: tuple[Any, str] | None, name: str | None, *, consume: bool
+    ) -> None:
+        """Report metrics and the files of a checkpoint (filesystem and path).
+
+        With ``consume`` the files go when the checkpoint is whole.
+        """
+
+    def next_name(self) -> str:
+        """Return what the next checkpoint will be called if it gets no name."""
 
     def checkpoint(self) -> tuple[Any, str] | None:
         """Return where the last checkpoint is."""
+
+    def reported(self) -> Sequence[tuple[tuple[Any, str], Mapping[str, Any]]]:
+        """Return where all checkpoints are that are kept, oldest first, each with rank 0's metrics."""
 
     def shard(self, name: str | None) -> Any:
         """Return this rank's part of a dataset."""
@@ -97,6 +117,8 @@ class _Finder(importlib.abc.MetaPathFinder):
 
     def _replace_public(self, module: ModuleType) -> None:
         for name in _FUNCTIONS:
+            if not hasattr(module, name):
+                continue
             self._undo.callback(setattr, module, name, getattr(module, name))
             setattr(module, name, getattr(_Functions(self._answers), name))
 
@@ -124,21 +146,47 @@ class _Functions:
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
 
-    def report(
+    def report(  # noqa: PLR0917 - the signature of Ray Train
         self,
         metrics: Mapping[str, Any],
         checkpoint: Any = None,
         checkpoint_dir_name: str | None = None,
-        **_: Any,
+        checkpoint_upload_mode: Any = None,
+        delete_local_checkpoint_after_upload: bool | None = None,
+        checkpoint_upload_fn: Callable[[Any, str], Any] | None = None,
+        validation: Any = False,
     ) -> None:
+        if validation:
+            message = "ray.train.report(validation=...) needs a function that only Ray's trainers take."
+            raise ConfigurationError(message, "Validate in train_func and report the metrics.")
+        if delete_local_checkpoint_after_upload is None and checkpoint_upload_mode is not None:
+            delete = checkpoint_upload_mode.default_delete_local_checkpoint_after_upload()
+        else:
+            delete = bool(delete_local_checkpoint_after_upload)
+        if checkpoint is not None and checkpoint_upload_fn is not None:
+            checkpoint = checkpoint_upload_fn(checkpoint, checkpoint_dir_name or self._answers.next_name())
         source = None if checkpoint is None else (checkpoint.filesystem, checkpoint.path)
-        self._answers.report(metrics, source, checkpoint_dir_name)
+        self._answers.report(metrics, source, checkpoint_dir_name, consume=delete)
 
     def get_checkpoint(self) -> Any:
-        from ray.train import Checkpoint
-
         found = self._answers.checkpoint()
-        return None if found is None else Checkpoint(found[1], found[0])
+        return None if found is None else _checkpoint(found)
+
+    def get_all_reported_checkpoints(
+        self, consistency_mode: Any = None, timeout_s: float | None = None
+    ) -> list[Any]:
+        # A report returns when its checkpoint is whole, so there is nothing to wait for.
+        del consistency_mode, timeout_s
+        from ray.train import ReportedCheckpoint, ReportedCheckpointStatus
+
+        status = ReportedCheckpointStatus.COMMITTED
+        return [
+            ReportedCheckpoint(checkpoint=_checkpoint(place), metrics=dict(metrics), status=status)
+            for place, metrics in self._answers.reported()
+        ]
+
+    def get_preemption_info(self) -> None:
+        return None
 
     def get_dataset_shard(self, dataset_info: Any = None) -> Any:
         name = getattr(dataset_info, "dataset_name", dataset_info)
@@ -151,6 +199,12 @@ class _Functions:
         made = type("TrainContext", (TrainContext,), known)
         made.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]
         return made()
+
+
+def _checkpoint(place: tuple[Any, str]) -> Any:
+    from ray.train import Checkpoint
+
+    return Checkpoint(place[1], place[0])
 
 
 def _giving(value: Any) -> Any:
@@ -171,12 +225,6 @@ def _utils(module: Any, answers: Answers) -> Any:
 
         def broadcast_from_rank_zero(self, data: Any) -> Any:
             return answers.broadcast(data)
-
-        def get_preemption_info(self) -> None:
-            return None
-
-        def get_all_reported_checkpoints(self, *_: Any, **__: Any) -> list[Any]:
-            return []
 
     # A method that a later Ray adds is not ours to answer; its call says so by itself.
     Utils.__abstractmethods__ = frozenset()

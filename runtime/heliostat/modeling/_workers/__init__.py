@@ -17,6 +17,7 @@ from heliostat.modeling._workers._run import (
     cause,
     training_error,
 )
+from heliostat.modeling._workers._worker import Size
 
 __all__ = [
     "Death",
@@ -29,6 +30,7 @@ __all__ = [
     "Run",
     "RunFailedError",
     "Said",
+    "Size",
     "WorkerContext",
     "cause",
     "lease",

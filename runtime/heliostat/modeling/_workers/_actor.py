@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import faulthandler
 import gc
+import importlib
 import os
 import queue
 import signal
@@ -80,10 +81,11 @@ class WorkerContext:
 class WorkerProcess:
     """The actor. ``serve`` is its only call, and lasts as long as the process."""
 
-    def __init__(self, address: Address, token: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, address: Address, token: str, environment: Mapping[str, str], ahead: str) -> None:
         import ray
 
         os.environ.update(environment)
+        self._ahead = ahead
         context = ray.get_runtime_context()
         hello = (token, os.getpid(), context.get_node_id(), ray.util.get_node_ip_address())
         self._connection = _connect(address, Hello(*hello, text=False))
@@ -102,6 +104,10 @@ class WorkerProcess:
         # Ray starts its workers with the signal blocked.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         threading.Thread(target=self._listen, name="heliostat-driver", daemon=True).start()
+        if self._ahead:
+            # What is missing is told by the function that needs it.
+            with contextlib.suppress(Exception):
+                importlib.import_module(self._ahead)
         while True:
             with contextlib.suppress(KeyboardInterrupt):
                 self._send(self._execute(self._starts.get()))

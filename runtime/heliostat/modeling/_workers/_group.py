@@ -32,13 +32,19 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True)
 class Layout:
-    """How many workers of what size; ``environment`` is set before they import anything numeric."""
+    """How many workers of what size; ``environment`` is set before they import anything numeric.
+
+    ``ahead`` is a module that a new worker imports while the driver still prepares its function.
+    With ``any_cpus`` the function sets numbers of threads itself, so any idle worker will do.
+    """
 
     workers: int
     cpus: int
     gpus: int = 0
     environment: tuple[tuple[str, str], ...] = ()
     strategy: str = "PACK"
+    ahead: str = ""
+    any_cpus: bool = False
 
     @property
     def size(self) -> Size:
@@ -128,7 +134,11 @@ class Group:
         deadline = time.monotonic() + timeout
         for bundle in self._bundles:
             # A worker with a GPU belongs to the reservation that the GPU is from.
-            idle = None if self.layout.gpus else pool.take(self.layout.size, nodes[bundle])
+            idle = (
+                None
+                if self.layout.gpus
+                else pool.take(self.layout.size, nodes[bundle], any_cpus=self.layout.any_cpus)
+            )
             self.workers.append(idle or self._begin(bundle, nodes[bundle]))
         for rank, worker in enumerate(self.workers):
             if check is not None:
@@ -163,20 +173,14 @@ class Group:
         return len(self._bundles) == self.layout.workers
 
     def _begin(self, bundle: int, node_id: str) -> Worker:
-        from ray.util.scheduling_strategies import (
-            NodeAffinitySchedulingStrategy,
-            PlacementGroupSchedulingStrategy,
-        )
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0}
-        if self.layout.gpus:
-            strategy: Any = PlacementGroupSchedulingStrategy(self._reservation, bundle)
-            options |= {"num_cpus": self.layout.cpus, "num_gpus": self.layout.gpus}
-        else:
-            # The reservation holds the CPUs, so that an idle worker holds none.
-            strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
-            options |= {"num_cpus": 0}
-        return Worker(pool.hub(), self.layout.size, {**options, "scheduling_strategy": strategy})
+        layout = self.layout
+        options: dict[str, Any] | None = None
+        if layout.gpus:
+            strategy = PlacementGroupSchedulingStrategy(self._reservation, bundle)
+            options = {"num_cpus": layout.cpus, "num_gpus": layout.gpus, "scheduling_strategy": strategy}
+        return Worker(pool.hub(), layout.size, node_id, layout.ahead, options)
 
     def _nodes(self) -> dict[int, str]:
         from ray.util import placement_group_table

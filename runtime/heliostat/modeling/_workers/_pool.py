@@ -37,6 +37,8 @@ class Pool:
         self._held: tuple[float, Any, Any] | None = None
         self._janitor: threading.Thread | None = None
         self._left: list[Any] = []
+        self._prepared: str | None = None
+        self._resize: Any = None
 
     def hub(self) -> Hub:
         """Where workers of the runtime that this process is connected to come in."""
@@ -47,20 +49,41 @@ class Pool:
             if self._hub is None or self._of != _connection():
                 if self._hub is not None:
                     self._hub.close()
-                self._drop()
+                self._abandon()
                 self._hub, self._of = Hub(host), _connection()
             return self._hub
 
-    def take(self, size: Size, node_id: str) -> Worker | None:
-        """Take an idle worker of that size on that node, the one that was busy last."""
+    def take(self, size: Size, node_id: str, *, any_cpus: bool = False) -> Worker | None:
+        """Take an idle worker of that size on that node, the one that was busy last.
+
+        With ``any_cpus`` one of another number of CPUs will do where there is none of that size.
+        """
+        found = self._take(size, node_id)
+        return self._take(None, node_id) if found is None and any_cpus else found
+
+    def _take(self, size: Size | None, node_id: str) -> Worker | None:
         with self._lock:
             for index in range(len(self._idle) - 1, -1, -1):
                 worker = self._idle[index][1]
                 if not worker.alive:
                     del self._idle[index]
-                elif (worker.size, worker.node_id) == (size, node_id):
+                elif worker.node_id == node_id and (worker.size == size or (size is None and _plain(worker))):
                     return self._idle.pop(index)[1]
         return None
+
+    def prepare(self, size: Size, count: int, node_id: str, ahead: str) -> None:
+        """Start workers that a call will probably want, once for each connection; returns at once."""
+        from heliostat.modeling._workers._worker import Worker
+
+        seconds = idle_seconds()
+        hub = self.hub()
+        with self._lock:
+            if self._prepared == self._of or self._of != _connection() or not seconds:
+                return
+            self._prepared = self._of
+            until = time.monotonic() + seconds
+            self._idle += [(until, Worker(hub, size, node_id, ahead)) for _ in range(count)]
+            self._start_janitor()
 
     def give(self, worker: Worker) -> None:
         """Keep a worker that has nothing to do."""
@@ -104,21 +127,17 @@ class Pool:
     def forget(self) -> None:
         """Let go of everything without asking Ray: the connection ends, and the workers with it."""
         with self._lock:
-            idle, self._idle, self._of = self._idle, [], None
-            # Ray ends the process when a handle is freed in the middle of its shutdown, and the
-            # threads that read from workers free them when they like: so these are never freed.
-            self._left += [*(worker for _, worker in idle), self._held]
-            self._held = None
-        for _, worker in idle:
-            worker.leave()
+            self._of = None
+            self._abandon()
 
     def pids(self) -> list[int]:
         """Processes of the idle workers."""
         with self._lock:
-            return [worker.pid for _, worker in self._idle if worker.alive]
+            return [worker.pid for _, worker in self._idle if worker.alive and worker.pid]
 
     def _start_janitor(self) -> None:
         if self._janitor is None:
+            self._resize = _resize()
             self._janitor = threading.Thread(target=self._look, name="heliostat-workers", daemon=True)
             self._janitor.start()
 
@@ -135,12 +154,25 @@ class Pool:
         self._idle = []
         return count
 
+    def _abandon(self) -> None:
+        idle, self._idle = self._idle, []
+        # Ray ends the process when a handle is freed in the middle of its shutdown, and the
+        # threads that read from workers free them when they like: so these are never freed.
+        self._left += [*(worker for _, worker in idle), self._held]
+        self._held = None
+        for _, worker in idle:
+            worker.leave()
+
     def _look(self) -> None:
         """Run on a thread while there is something to look after."""
         while True:
             time.sleep(_LOOK_S)
             with self._lock:
-                if self._of != _connection() or _resizing():
+                # A resize may be over before anybody looks.
+                former, self._resize = self._resize, _resize()
+                if self._of != _connection():
+                    self._abandon()
+                elif self._resize != former:
                     self._drop()
                 now = time.monotonic()
                 if self._held is not None and self._held[0] <= now:
@@ -182,6 +214,11 @@ def idle_seconds() -> float:
     return seconds
 
 
+def _plain(worker: Worker) -> bool:
+    """Whether a worker is like any other but for its number of CPUs."""
+    return not worker.size.gpus and not worker.size.environment
+
+
 def _connection() -> str | None:
     return driver.connection()
 
@@ -195,12 +232,13 @@ def _is_local() -> bool:
     return known is not None and known.provider is Provider.LOCAL
 
 
-def _resizing() -> bool:
+def _resize() -> str | None:
+    """Id of the latest resize, running or ended."""
     from heliostat import _handle
 
     runtime = _handle.current()
     known = runtime.known if runtime is not None else None
-    return known is not None and known.resize is not None and not known.resize.state.finished
+    return None if known is None or known.resize is None else known.resize.operation_id
 
 
 def _forget_after_fork() -> None:

@@ -125,6 +125,7 @@ class Run:
         self._events: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._pending = set(range(len(self.workers)))
         self._gathered: dict[int, bytes] = {}
+        self._asked = 0.0
 
     def begin(
         self,
@@ -241,6 +242,9 @@ class Run:
             self._tell(Gather(self.number, everything), range(len(self.workers)))
 
     def _ask_ray(self) -> None:
+        if time.monotonic() - self._asked < _RAY_POLL_S:
+            return
+        self._asked = time.monotonic()
         for rank in self._pending:
             if self.workers[rank].alive and self.workers[rank].died_by_ray():
                 self._events.put((rank, None))

@@ -46,11 +46,17 @@ class Size:
 class Worker:
     """Handle of a worker's process. ``listener`` hears its messages, on the connection's thread."""
 
-    def __init__(self, hub: Hub, size: Size, options: dict[str, Any]) -> None:
+    def __init__(
+        self, hub: Hub, size: Size, node_id: str, ahead: str = "", options: dict[str, Any] | None = None
+    ) -> None:
+        """Start a process on a node; it imports ``ahead`` before it does anything else.
+
+        ``options`` are those of the actor; without any, it holds no CPU of the runtime.
+        """
         import ray
 
-        self.size = size
-        self.pid, self.node_id, self.host = 0, "", ""
+        self.size, self.node_id = size, node_id
+        self.pid, self.host = 0, ""
         self.listener: Callable[[Any], None] | None = None
         self._hub, self._token = hub, secrets.token_hex(16)
         self._text: list[bytes] = []
@@ -61,7 +67,8 @@ class Worker:
         self._oom_kills = _deaths.oom_kills()
         hub.expect(self._token, self._joined)
         actor = ray.remote(WorkerProcess)
-        self.actor = actor.options(**options).remote(hub.address, self._token, size.variables())
+        options = {"max_restarts": 0, "max_task_retries": 0, **(options or _beside(node_id))}
+        self.actor = actor.options(**options).remote(hub.address, self._token, size.variables(), ahead)
         self._serving = self.actor.serve.remote()
 
     @property
@@ -171,6 +178,14 @@ class Worker:
                 socket.socket(fileno=os.dup(connection.fileno())) as copy,
             ):
                 copy.shutdown(socket.SHUT_RDWR)
+
+
+def _beside(node_id: str) -> dict[str, Any]:
+    """Options of an actor on a node whose CPUs somebody else has reserved for it."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return {"num_cpus": 0, "scheduling_strategy": strategy}
 
 
 def _own_host() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from heliostat.modeling.distributors.pytorch import _ahead
 from heliostat.modeling.distributors.pytorch.context import Context, get_context
 from heliostat.modeling.distributors.pytorch.pytorch_trainer import (
     PyTorchDistributor,
@@ -17,3 +18,5 @@ __all__ = [
     "WorkerResourceConfig",
     "get_context",
 ]
+
+_ahead.prepare()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from heliostat.modeling._workers import Death, Event, Group, Run
     from heliostat.modeling.distributors.pytorch._job import Job
 
-_POLL_S = 0.1
+_POLL_S = 0.2
 _SETTLE_S = 1.0
 """How long other ranks' failures are waited for: the first one heard of is not always the cause."""
 _HALT_S = 0.6

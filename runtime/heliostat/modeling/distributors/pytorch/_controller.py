@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat._progress import WorkerSnapshot
 from heliostat.modeling._workers import Layout, lease
+from heliostat.modeling.distributors.pytorch import _ahead
 from heliostat.modeling.distributors.pytorch._attempt import Attempt, AttemptEnd, Verdict
 from heliostat.modeling.distributors.pytorch._failures import hang_error, lost_error, raised_error
-from heliostat.modeling.distributors.pytorch._job import Job, Metrics, Printed, Pulse
+from heliostat.modeling.distributors.pytorch._job import Job, Metrics, Printed, Pulse, Reported
 from heliostat.modeling.distributors.pytorch._plan import (
     Placement,
     may_restart,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 _RESIZE_POLL_S = 0.5
 _REFILL_TIMEOUT_S = 30.0
+_NOTE_S = 5.0
+"""Between two lines of the log that say how far it is."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Training:
     directory: str
     paths: tuple[str, ...]
     hang_timeout_s: float
+    keep: int | None
+    """How many checkpoints are kept; ``None`` for all."""
 
 
 @dataclass
@@ -55,10 +60,17 @@ class Record:
 
     metrics: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
-    checkpoint: str | None = None
+    reported: list[Reported] = field(default_factory=list)
+    """Checkpoints that are kept, oldest first."""
     checkpoints: int = 0
+    """How many there were, gone ones counted in."""
     restarts: int = 0
     world_sizes: list[int] = field(default_factory=list)
+
+    @property
+    def checkpoint(self) -> str | None:
+        """Name of the last checkpoint."""
+        return self.reported[-1].name if self.reported else None
 
 
 class Controller:
@@ -71,7 +83,7 @@ class Controller:
         self.record = Record()
         self._attempts = 0
         self._workers: dict[int, WorkerSnapshot] = {}
-        self._looked = 0.0
+        self._looked = self._noted = 0.0
 
     def run(self) -> Record:
         """Train to the end.
@@ -86,7 +98,14 @@ class Controller:
         while True:
             placement = plan_placement(self._config, nodes(), resize_target())
             error: BaseException | None = None
-            layout = Layout(placement.workers, placement.cpus, placement.gpus, strategy=placement.strategy)
+            layout = Layout(
+                placement.workers,
+                placement.cpus,
+                placement.gpus,
+                strategy=placement.strategy,
+                ahead=_ahead.IMPORTS,
+                any_cpus=True,
+            )
             with lease(layout, check=self._task.check) as group:
                 try:
                     done = self._on_group(group, placement)
@@ -138,9 +157,6 @@ class Controller:
 
     def _job(self, place: Position, placement: Placement, datasets: bytes | None) -> Job:
         given, record = self._training, self.record
-        latest = None
-        if record.checkpoint is not None:
-            latest = given.artifacts.join("checkpoints", given.request_id, record.checkpoint)
         return Job(
             request_id=given.request_id,
             attempt=self._attempts,
@@ -148,6 +164,7 @@ class Controller:
             function=given.function,
             hyper_params=given.hyper_params,
             datasets=datasets,
+            cpus=placement.cpus,
             gpus=placement.gpus,
             local=is_local(),
             legacy=given.legacy,
@@ -156,8 +173,9 @@ class Controller:
             paths=given.paths,
             log_path=str(self._display.path(place.rank)),
             artifacts=given.artifacts,
-            checkpoint=latest,
+            reported=tuple(record.reported),
             checkpoints=record.checkpoints,
+            keep=given.keep,
         )
 
     def _recover(self, group: Group, placement: Placement, end: AttemptEnd) -> int:
@@ -199,8 +217,10 @@ class Controller:
         record.metrics.update(told.values)
         record.history.append(dict(told.values))
         if told.checkpoint is not None:
-            record.checkpoint = told.checkpoint
+            record.reported.append(Reported(told.checkpoint, dict(told.values)))
             record.checkpoints += 1
+            if self._training.keep is not None:
+                del record.reported[: -self._training.keep]
         self._task.update(metrics=_numbers(told.values))
 
     def _take_pulse(self, rank: int, told: Pulse) -> None:
@@ -213,6 +233,15 @@ class Controller:
         if rank == 0 and told.step_seconds:
             speed = {"step_seconds": told.step_seconds, "steps_per_second": 1 / told.step_seconds}
             self._task.update(done=told.steps, metrics=speed, workers=list(self._workers.values()))
+            self._note_progress()
+
+    def _note_progress(self) -> None:
+        if time.monotonic() - self._noted < _NOTE_S:
+            return
+        self._noted = time.monotonic()
+        task = self._task.snapshot
+        metrics = ", ".join(f"{name} {value:.4g}" for name, value in task.metrics.items())
+        self._display.note(f"{time.strftime('%H:%M:%S')} step {task.done:g}: {metrics}")
 
     def _log(self, rank: int) -> str:
         return str(self._display.path(rank))

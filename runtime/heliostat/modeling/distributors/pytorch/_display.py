@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ _MOST_LINES = 2000
 
 
 class Display:
-    """Shows each line with its rank. Used by one thread."""
+    """Shows each line with its rank, and keeps all of them in one log. Used by one thread."""
 
     def __init__(self, directory: Path, show: Callable[[str], None] = print) -> None:
         self.directory, self._show = directory, show
@@ -24,11 +25,16 @@ class Display:
         """Return the file of a rank's output."""
         return self.directory / f"rank-{rank}.log"
 
+    @property
+    def log(self) -> Path:
+        """The file of the training: what all ranks print, how far it is, what happens to it."""
+        return self.directory / "training.log"
+
     def prepare(self, size: int) -> None:
         """Make the files of ``size`` ranks, readable by their owner alone."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for rank in range(size):
-            self.path(rank).touch(mode=0o600)
+        for path in (self.log, *(self.path(rank) for rank in range(size))):
+            path.touch(mode=0o600)
 
     def printed(self, rank: int, data: bytes, *, stored: bool) -> None:
         """Take what a rank printed; ``stored``: whether its file has it already."""
@@ -41,7 +47,14 @@ class Display:
 
     def say(self, text: str) -> None:
         """Show a sentence of ours."""
+        self.note(text)
         self._show(text)
+
+    def note(self, text: str) -> None:
+        """Write a line to the log alone."""
+        # A full disk must not end the training.
+        with contextlib.suppress(OSError), self.log.open("a") as file:
+            file.write(f"{text}\n")
 
     def finish(self) -> None:
         """Show lines that have no end."""
@@ -51,6 +64,7 @@ class Display:
         self._rest = {}
 
     def _line(self, text: str) -> None:
+        self.note(text)
         self._lines += 1
         if self._lines <= _MOST_LINES:
             self._show(text)

@@ -34,6 +34,8 @@ class Job:
     hyper_params: Mapping[str, Any] | None
     datasets: bytes | None
     """A pickled map of connectors."""
+    cpus: int
+    """CPUs of this rank, and so its threads."""
     gpus: int
     """GPUs of this rank."""
     local: bool
@@ -47,10 +49,20 @@ class Job:
     """The driver's ``sys.path``."""
     log_path: str
     artifacts: Location
-    checkpoint: Location | None
-    """The last checkpoint that is whole."""
+    reported: Sequence[Reported]
+    """Checkpoints that are whole and kept, oldest first."""
     checkpoints: int
     """How many checkpoints were made so far."""
+    keep: int | None
+    """How many checkpoints are kept; ``None`` for all."""
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A checkpoint that is whole: its name, and rank 0's metrics that came with it."""
+
+    name: str
+    metrics: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ finds it as well.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 import os
 import socket
@@ -16,14 +17,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from heliostat.modeling._workers import WorkerContext
     from heliostat.modeling.distributors.pytorch._job import Job
 
 _AFTER_OURS_S = 60.0
 """Torch gives up a collective this much later than the driver, whose report says more."""
-_GROUPS_OF_AN_ATTEMPT = 1000
 _LOOPBACK = "127.0.0.1"
 
 
@@ -71,7 +71,7 @@ def meet(context: WorkerContext, job: Job) -> tuple[Any, dict[str, str]]:
         "NODE_RANK": str(position.node_rank),
         # Torch then connects to our store instead of opening one of its own.
         "TORCHELASTIC_USE_AGENT_STORE": "True",
-        "TORCHELASTIC_RESTART_COUNT": str(job.attempt * _GROUPS_OF_AN_ATTEMPT),
+        "TORCHELASTIC_RESTART_COUNT": str(job.attempt),
         "TORCHELASTIC_RUN_ID": job.request_id,
     }
     if job.local:
@@ -103,39 +103,42 @@ def process_group(job: Job, device: int | None) -> Iterator[None]:
         import torch
 
         torch.cuda.set_device(device)
-    if not job.legacy:
-        timeout = timedelta(seconds=job.hang_timeout_s + _AFTER_OURS_S)
-        dist.init_process_group(backend, timeout=timeout, **_device(device))
     restore = _accept_further_calls(job, backend)
     try:
+        if not job.legacy:
+            timeout = timedelta(seconds=job.hang_timeout_s + _AFTER_OURS_S)
+            dist.init_process_group(backend, timeout=timeout, **_device(device))
         yield
     finally:
         restore()
         if dist.is_initialized():
             with contextlib.suppress(Exception):
                 dist.destroy_process_group()
+        _count_groups_anew()
 
 
 def _accept_further_calls(job: Job, backend: str) -> Callable[[], None]:
     """Let a ``train_func`` that calls ``init_process_group`` find it done, instead of failing.
 
-    A call for another backend replaces the group. Each further group meets under a name of its
-    own, since the meeting point still holds the addresses of the one before.
+    A call for another backend replaces the group.
     """
     import torch.distributed as dist
     from torch.distributed import distributed_c10d as inner
 
     real = inner.init_process_group
-    names = itertools.count(job.attempt * _GROUPS_OF_AN_ATTEMPT + 1)
+    signature = inspect.signature(real)
+    names = itertools.count()
 
     def init_process_group(*args: Any, **kwargs: Any) -> None:
-        asked = args[0] if args else kwargs.get("backend")
+        given = signature.bind(*args, **kwargs).arguments
+        asked = given.get("backend")
         if dist.is_initialized() and not job.legacy:
             if asked in (None, backend):
                 return
             dist.destroy_process_group()
-        os.environ["TORCHELASTIC_RESTART_COUNT"] = str(next(names))
-        real(*args, **kwargs)
+        if given.get("store") is None and asked not in ("fake", "mpi"):
+            given |= _meet_again(given, f"group {next(names)}")
+        real(**given)
 
     def put(function: Any) -> None:
         dist.init_process_group = function
@@ -143,6 +146,38 @@ def _accept_further_calls(job: Job, backend: str) -> Callable[[], None]:
 
     put(init_process_group)
     return lambda: put(real)
+
+
+def _meet_again(given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What ``init_process_group`` needs to meet under a ``name`` of its own.
+
+    Torch calls every default group alike, and the meeting point still holds the addresses of the
+    one before: a rank that is early would connect to a neighbour's former, closed address.
+    """
+    import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
+
+    timeout = given.get("timeout")
+    url = given.get("init_method") or "env://"
+    waits = {} if timeout is None else {"timeout": timeout}
+    met = rendezvous(url, given.get("rank", -1), given.get("world_size", -1), **waits)
+    store, rank, size = next(met)
+    if timeout is not None:
+        store.set_timeout(timeout)
+    # The class is there wherever torch has collectives, which the type stubs do not know.
+    prefixed = dist.PrefixStore(name, store)  # type: ignore[attr-defined]
+    return {"init_method": None, "store": prefixed, "rank": rank, "world_size": size}
+
+
+def _count_groups_anew() -> None:
+    """Undo what a group that failed to come up leaves: torch names groups by counting them.
+
+    A process that counts otherwise than its neighbours would wait for them under another name.
+    """
+    from torch.distributed import distributed_c10d as inner
+
+    with contextlib.suppress(AttributeError):
+        inner._world.group_count = 0
 
 
 def _device(device: int | None) -> dict[str, Any]:

@@ -40,7 +40,9 @@ class RankState:
         self.model_dir.mkdir(parents=True, exist_ok=True)
         self.reports = 0
         """Reports so far; part of what counts as activity."""
-        self._latest, self._checkpoints = job.checkpoint, job.checkpoints
+        self._checkpoints = job.checkpoints
+        self.reported = [(self._place.join(kept.name), kept.metrics) for kept in job.reported]
+        """Checkpoints that are whole and kept, oldest first, with rank 0's metrics."""
         self._opened = contextlib.ExitStack()
         self._datasets: dict[str, DataConnector] | None = None
 
@@ -52,7 +54,11 @@ class RankState:
     @property
     def latest_checkpoint(self) -> Location | None:
         """The last checkpoint that is whole."""
-        return self._latest
+        return self.reported[-1][0] if self.reported else None
+
+    def next_name(self) -> str:
+        """What the next checkpoint is called if it gets no name."""
+        return f"checkpoint_{self._checkpoints:06d}"
 
     def close(self) -> None:
         """Remove copies of checkpoints."""
@@ -95,9 +101,18 @@ class RankState:
         self.report_from(metrics, None if checkpoint is None else _local(Path(checkpoint)))
 
     def report_from(
-        self, metrics: Mapping[str, Any], source: tuple[Any, str] | None, name: str | None = None
+        self,
+        metrics: Mapping[str, Any],
+        source: tuple[Any, str] | None,
+        name: str | None = None,
+        *,
+        consume: bool = False,
     ) -> None:
-        """Report with files on a filesystem as the checkpoint. All ranks must call it."""
+        """Report with files on a filesystem as the checkpoint. All ranks must call it.
+
+        With ``consume`` the files are removed when the checkpoint is whole.
+        """
+        values = {str(key): _plain(value) for key, value in metrics.items()}
         committed = Committed(self._next_checkpoint(name))
         error = None
         try:
@@ -105,24 +120,27 @@ class RankState:
                 committed.add(*source)
         except Exception as failed:
             error = failed
-        said = self._worker.gather((source is not None, error is None, self._worker.stopping))
-        if error is not None or not all(fine for _, fine, _ in said):
+        first = values if self.position.rank == 0 else None
+        said = self._worker.gather((source is not None, error is None, self._worker.stopping, first))
+        if error is not None or not all(fine for _, fine, _, _ in said):
             self._discard(committed)
             raise error or DataError("Another rank could not write its part of the checkpoint.")
-        offered = any(has for has, _, _ in said)
+        offered = any(has for has, _, _, _ in said)
         if offered:
-            self._commit(committed)
+            self._commit(committed, said[0][3])
+        if consume and source is not None:
+            source[0].delete_dir(source[1])
         self.reports += 1
-        values = {str(key): _plain(value) for key, value in metrics.items()}
         self._worker.send(Metrics(values, committed.final.name if offered else None))
+        # Not before the driver hears of a newer one: it offers what it knows after a loss.
+        self._remove_old()
         if offered and said[0][2]:
             raise ResizeRequestedError
 
     def checkpoint_directory(self) -> Path | None:
         """The last checkpoint, in a directory of this machine."""
-        if self._latest is None:
-            return None
-        return self._opened.enter_context(as_directory(self._latest))
+        latest = self.latest_checkpoint
+        return None if latest is None else self._opened.enter_context(as_directory(latest))
 
     def upload(self, path: str | os.PathLike[str], name: str | None) -> str:
         """Put a file into the artifact stage."""
@@ -163,12 +181,15 @@ class RankState:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _next_checkpoint(self, name: str | None) -> Location:
-        parent = self.job.artifacts.join("checkpoints", self.job.request_id)
         # A name of its own for each attempt: what a lost one left must not get into the next.
         again = f"-{self.job.attempt}" if self.job.attempt else ""
-        return parent.join(f"{name or f'checkpoint_{self._checkpoints:06d}'}{again}")
+        return self._place.join(f"{name or self.next_name()}{again}")
 
-    def _commit(self, committed: Committed) -> None:
+    @property
+    def _place(self) -> Location:
+        return self.job.artifacts.join("checkpoints", self.job.request_id)
+
+    def _commit(self, committed: Committed, metrics: Mapping[str, Any]) -> None:
         error: Exception | None = None
         if self.position.rank == 0:
             try:
@@ -177,7 +198,16 @@ class RankState:
                 error = failed
         together(self._worker, error, "Rank 0 could not complete the checkpoint.")
         self._checkpoints += 1
-        self._latest = committed.final
+        self.reported.append((committed.final, metrics))
+
+    def _remove_old(self) -> None:
+        """Let go of checkpoints beyond the number that is kept."""
+        while self.job.keep is not None and len(self.reported) > self.job.keep:
+            oldest, _ = self.reported.pop(0)
+            if self.position.rank == 0:
+                # One that cannot be removed is no reason to stop a training.
+                with contextlib.suppress(DataError):
+                    oldest.delete()
 
     def _discard(self, committed: Committed) -> None:
         if self.position.rank == 0:

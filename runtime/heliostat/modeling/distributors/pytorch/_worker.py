@@ -57,6 +57,7 @@ def _train(worker: WorkerContext, job: Job, log: RankLog) -> None:
     os.environ.update(variables)
     device = group.share_devices(worker, job)
     with contextlib.ExitStack() as entered:
+        entered.enter_context(_threads(job.cpus))
         entered.enter_context(group.process_group(job, device))
         state = RankState(worker, job, _scratch(job))
         entered.callback(state.close)
@@ -141,6 +142,21 @@ def _is_local(module: Any, directory: str) -> bool:
 
 
 @contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Use as many threads as the rank has CPUs, whatever the process was started for."""
+    import torch
+
+    former = torch.get_num_threads()
+    if count:
+        os.environ["OMP_NUM_THREADS"] = str(count)
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(former)
+
+
+@contextlib.contextmanager
 def _context(state: RankState) -> Iterator[None]:
     set_context(Context(state))
     try:
@@ -212,12 +228,20 @@ class _Answers:
             "node_rank": position.node_rank,
         }
 
-    def report(self, metrics: Any, source: tuple[Any, str] | None, name: str | None) -> None:
-        self._state.report_from(metrics, source, name)
+    def report(
+        self, metrics: Any, source: tuple[Any, str] | None, name: str | None, *, consume: bool
+    ) -> None:
+        self._state.report_from(metrics, source, name, consume=consume)
+
+    def next_name(self) -> str:
+        return self._state.next_name()
 
     def checkpoint(self) -> tuple[Any, str] | None:
         latest = self._state.latest_checkpoint
         return None if latest is None else (latest.filesystem, latest.path)
+
+    def reported(self) -> list[tuple[tuple[Any, str], Any]]:
+        return [((at.filesystem, at.path), metrics) for at, metrics in self._state.reported]
 
     def shard(self, name: str | None) -> Any:
         rows = self._state.dataset_shard(name)

@@ -16,6 +16,7 @@ from heliostat.exceptions import ConfigurationError, MissingDependencyError
 from heliostat.modeling.distributors.pytorch._controller import Controller, Training
 from heliostat.modeling.distributors.pytorch._datasets import Datasets
 from heliostat.modeling.distributors.pytorch._display import Display
+from heliostat.modeling.distributors.pytorch._runs import in_use, kept_runs, prune
 from heliostat.modeling.distributors.pytorch._runtime import connect, is_local
 from heliostat.modeling.distributors.pytorch.scaling_config import PyTorchScalingConfig
 
@@ -94,15 +95,20 @@ class PyTorchDistributor:
         """
         _require_torch()
         request_id = uuid.uuid4().hex[:12]
+        keep = kept_runs()
         artifacts = open_location(artifact_stage_location or DEFAULT_ARTIFACTS)
         function = _pickled(self._function)
         connect()
-        display = Display(data_directory() / "runs" / "pytorch" / request_id)
+        runs = data_directory() / "runs" / "pytorch"
+        display = Display(runs / request_id)
         name = f"PyTorchDistributor({getattr(self._function, '__name__', 'train_func')})"
         with (
+            in_use(display.directory),
             Datasets(dataset_map, local=is_local()) as datasets,
             _progress.task("pytorch", name, unit="steps") as task,
         ):
+            prune(runs, open_location(DEFAULT_ARTIFACTS).join("checkpoints"), keep)
+            scaling = self._scaling or PyTorchScalingConfig()
             training = Training(
                 request_id=request_id,
                 function=function,
@@ -112,9 +118,10 @@ class PyTorchDistributor:
                 legacy=os.environ.get(_LEGACY_VARIABLE, "").lower() in ("1", "true", "yes"),
                 directory=str(Path.cwd()),
                 paths=_paths(),
-                hang_timeout_s=(self._scaling or PyTorchScalingConfig()).hang_timeout_s,
+                hang_timeout_s=scaling.hang_timeout_s,
+                keep=scaling.checkpoints_to_keep,
             )
-            task.update(log_path=str(display.directory))
+            task.update(log_path=str(display.log))
             record = Controller(training, self._scaling, task, display).run()
         return PyTorchDistributorResult(request_id, artifacts, record, display)
 

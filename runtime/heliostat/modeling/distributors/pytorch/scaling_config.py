@@ -47,6 +47,8 @@ class PyTorchScalingConfig:
     hang_timeout_s:
         Seconds without progress of any rank, while at least one waits in a collective, after which
         the training is given up with a report of where each rank is.
+    checkpoints_to_keep:
+        How many of its last checkpoints a training keeps; ``None`` for all.
     """
 
     num_nodes: int = 1
@@ -57,13 +59,14 @@ class PyTorchScalingConfig:
     max_workers: int | None = None
     max_failures: int = 3
     hang_timeout_s: float = 1800.0
+    checkpoints_to_keep: int | None = None
 
     def __post_init__(self) -> None:
         name = "PyTorchScalingConfig"
         _require_count(name, "num_nodes", self.num_nodes, least=1)
         _require_count(name, "num_workers_per_node", self.num_workers_per_node, least=1)
         _require_count(name, "max_failures", self.max_failures, least=0)
-        for limit in ("min_workers", "max_workers"):
+        for limit in ("min_workers", "max_workers", "checkpoints_to_keep"):
             if getattr(self, limit) is not None:
                 _require_count(name, limit, getattr(self, limit), least=1)
         if self.least > self.most:
