@@ -119,7 +119,7 @@ def _age(page: Page) -> float:
 
 def _cost(page: Page, lab: Any, runtime_directory: Path, nodes: int) -> tuple[float, float]:
     """kB/s of the stream and % of a core of the browser, over a while of live figures."""
-    from _simulated_supervisor import SimulatedSupervisor
+    from tests.support.simulated_supervisor import SimulatedSupervisor
 
     received: list[int] = []
     page.on(

@@ -1,4 +1,5 @@
 /** Keeps a manager on the kernel of the notebook or console that has the focus. */
+import { type JupyterFrontEnd } from '@jupyterlab/application';
 import { type ISessionContext } from '@jupyterlab/apputils';
 import { type Kernel } from '@jupyterlab/services';
 import { type IDisposable } from '@lumino/disposable';
@@ -16,12 +17,25 @@ export interface ISessionWidget extends Widget {
 export interface ISessionTracker {
   readonly currentWidget: ISessionWidget | null;
   readonly currentChanged: ISignal<object, ISessionWidget | null>;
+  find(fn: (widget: ISessionWidget) => boolean): ISessionWidget | undefined;
 }
 
-/** Follows the kernel of the tracked widget that was focused last, until disposed. */
+/**
+ * Follows the kernel of the tracked widget that was focused last, until disposed.
+ *
+ * #### Notes
+ * A tracker alone does not tell when the focus comes back to its widget from one of another
+ * tracker, from a console to the notebook beside it: that, the shell tells.
+ */
 export class KernelFollower implements IDisposable {
-  constructor(trackers: readonly ISessionTracker[], manager: IRuntimeManager) {
+  constructor(
+    trackers: readonly ISessionTracker[],
+    manager: IRuntimeManager,
+    shell: JupyterFrontEnd.IShell
+  ) {
     this._manager = manager;
+    this._shell = shell;
+    shell.currentChanged?.connect(this._onShell, this);
     this._trackers = trackers;
     for (const tracker of trackers) {
       tracker.currentChanged.connect(this._onWidget, this);
@@ -46,6 +60,16 @@ export class KernelFollower implements IDisposable {
   dispose(): void {
     this._isDisposed = true;
     Signal.clearData(this);
+  }
+
+  private _onShell(): void {
+    const { currentWidget } = this._shell;
+    for (const tracker of this._trackers) {
+      const focused = tracker.find(widget => widget === currentWidget);
+      if (focused) {
+        this._onWidget(this, focused);
+      }
+    }
   }
 
   /** One tracker that has nothing says nothing about the others. */
@@ -90,5 +114,6 @@ export class KernelFollower implements IDisposable {
   private _current: ISessionWidget | null = null;
   private _isDisposed = false;
   private readonly _manager: IRuntimeManager;
+  private readonly _shell: JupyterFrontEnd.IShell;
   private readonly _trackers: readonly ISessionTracker[];
 }

@@ -48,11 +48,12 @@ const follower: JupyterFrontEndPlugin<KernelFollower> = {
   requires: [IRuntimeManager, INotebookTracker],
   optional: [IConsoleTracker],
   activate: (
-    _: JupyterFrontEnd,
+    app: JupyterFrontEnd,
     manager: IRuntimeManager,
     notebooks: INotebookTracker,
     consoles: IConsoleTracker | null
-  ): KernelFollower => new KernelFollower(consoles ? [notebooks, consoles] : [notebooks], manager)
+  ): KernelFollower =>
+    new KernelFollower(consoles ? [notebooks, consoles] : [notebooks], manager, app.shell)
 };
 
 const runtime: JupyterFrontEndPlugin<void> = {
@@ -151,7 +152,7 @@ const running: JupyterFrontEndPlugin<void> = {
     const trans = (translator ?? nullTranslator).load(DOMAIN);
     managers?.add(
       new RunningRuntimes({
-        api: manager.api,
+        manager,
         open: session => {
           if (session) {
             void app.commands.execute('docmanager:open', { path: session.path });

@@ -6,12 +6,12 @@ import { Signal } from '@lumino/signaling';
 
 import { heliostatIcon } from './icons';
 import { type Manifest } from './messages';
-import { type IRuntimeApi } from './runtime';
+import { type IRuntimeApi, type IRuntimeManager } from './runtime';
 
 /** Lists runtimes; asks the server when the list is refreshed. */
 export class RunningRuntimes implements IRunningSessions.IManager {
   constructor(options: RunningRuntimes.IOptions) {
-    this._api = options.api;
+    this._api = options.manager.api;
     this._sessions = options.sessions;
     this._open = options.open;
     this._trans = options.trans;
@@ -23,6 +23,14 @@ export class RunningRuntimes implements IRunningSessions.IManager {
     );
     this._sessions.runningChanged.connect(() => {
       this.refreshRunning();
+    });
+    options.manager.changed.connect((_, reading) => {
+      // A runtime is there some seconds after its kernel, and may go before it.
+      const shown = reading.view?.status.runtime_id ?? null;
+      if (shown !== this._shown) {
+        this._shown = shown;
+        this.refreshRunning();
+      }
     });
   }
 
@@ -73,6 +81,7 @@ export class RunningRuntimes implements IRunningSessions.IManager {
 
   private readonly _api: IRuntimeApi;
   private _manifests: Manifest[] = [];
+  private _shown: string | null = null;
   private readonly _open: (session: Session.IModel | null) => void;
   private readonly _sessions: Session.IManager;
   private readonly _trans: TranslationBundle;
@@ -80,7 +89,7 @@ export class RunningRuntimes implements IRunningSessions.IManager {
 
 export namespace RunningRuntimes {
   export interface IOptions {
-    api: IRuntimeApi;
+    manager: IRuntimeManager;
     /** Show the notebook of a session, and the panel. */
     open: (session: Session.IModel | null) => void;
     sessions: Session.IManager;

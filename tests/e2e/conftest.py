@@ -15,20 +15,32 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.sync_api import sync_playwright
 
+from .pages import in_own_workspace, show_panel
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from playwright.sync_api import Browser, Page
 
+    Open = Callable[..., Page]
+
 ARTEFACTS = Path(__file__).resolve().parent.parent / "artefacts"
 SECONDS_TO_START = 90.0
+STEPS = """
+window.heliostatSteps = new Set();
+new MutationObserver(() => {
+  for (const step of document.querySelectorAll('.heliostat-Steps li')) {
+    window.heliostatSteps.add(step.firstChild.textContent.trim());
+  }
+}).observe(document, { childList: true, subtree: true, characterData: true });
+"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,7 @@ class Lab:
     url: str
     token: str
     notebooks: Path
+    process: subprocess.Popen[bytes] | None = None
 
     def get(self, path: str) -> Any:
         """Fetch JSON with the server's credentials."""
@@ -48,8 +61,12 @@ class Lab:
 
     def set_theme(self, theme: str) -> None:
         """Choose a theme, as the settings editor does; it is there at the next load of a page."""
-        url = f"{self.url}/lab/api/settings/@jupyterlab/apputils-extension:themes"
-        body = json.dumps({"raw": json.dumps({"theme": theme})}).encode()
+        self.set("@jupyterlab/apputils-extension:themes", theme=theme)
+
+    def set(self, plugin: str, **settings: Any) -> None:
+        """Choose settings of a plugin, as the settings editor does; those left out are the defaults."""
+        url = f"{self.url}/lab/api/settings/{plugin}"
+        body = json.dumps({"raw": json.dumps(settings)}).encode()
         headers = {"Authorization": f"token {self.token}"}
         request = urllib.request.Request(url, body, headers, method="PUT")
         with urllib.request.urlopen(request, timeout=10):
@@ -68,7 +85,8 @@ class Lab:
         self.notebooks.joinpath(name).write_text(json.dumps(content))
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -87,16 +105,29 @@ def _wait_until_up(lab: Lab, server: subprocess.Popen[bytes], log: Path) -> None
 
 
 @contextlib.contextmanager
-def running_lab(base_url: str = "/", **environment: str) -> Iterator[Lab]:
-    """A JupyterLab with the extension, in a home of its own; ended with all its kernels."""
-    home = Path(tempfile.mkdtemp(prefix="hl-"))
+def running_lab(
+    base_url: str = "/",
+    *,
+    home: Path | None = None,
+    port: int | None = None,
+    python: str = sys.executable,
+    arguments: tuple[str, ...] = (),
+    **environment: str,
+) -> Iterator[Lab]:
+    """A JupyterLab with the extension, in a home of its own; ended with all its kernels.
+
+    ``home`` and ``port`` let a second server follow a first one; the home is then kept. ``python``
+    belongs to another environment's JupyterLab.
+    """
+    own_home = home is None
+    home = home or Path(tempfile.mkdtemp(prefix="hl-"))
     notebooks, settings, log = home / "notebooks", home / "settings", home / "log"
-    notebooks.mkdir()
+    notebooks.mkdir(exist_ok=True)
     quiet = {"fetchNews": "false", "checkForUpdates": False}
     folder = settings / "@jupyterlab" / "apputils-extension"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     folder.joinpath("notification.jupyterlab-settings").write_text(json.dumps(quiet))
-    port = _free_port()
+    port = port or free_port()
     lab = Lab(f"http://127.0.0.1:{port}{base_url}".rstrip("/"), secrets.token_hex(8), notebooks)
     options = {
         "ServerApp.base_url": base_url,
@@ -106,8 +137,9 @@ def running_lab(base_url: str = "/", **environment: str) -> Iterator[Lab]:
         "LabApp.user_settings_dir": str(settings),
         "LabApp.workspaces_dir": str(home / "workspaces"),
     }
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    command = [python, "-m", "jupyterlab", "--no-browser", "--allow-root"]
     command += [f"--{name}={value}" for name, value in options.items()]
+    command += arguments
     private = {"HOME": "", "IPYTHONDIR": "i", "JUPYTER_CONFIG_DIR": "c", "JUPYTER_DATA_DIR": "d"}
     private["JUPYTER_RUNTIME_DIR"] = "r"
     own = {name: str(home / part) for name, part in private.items()}
@@ -122,7 +154,7 @@ def running_lab(base_url: str = "/", **environment: str) -> Iterator[Lab]:
         )
         try:
             _wait_until_up(lab, server, log)
-            yield lab
+            yield replace(lab, process=server)
         finally:
             # Asked like this the server ends its kernels, and these their runtimes.
             server.send_signal(signal.SIGTERM)
@@ -131,7 +163,8 @@ def running_lab(base_url: str = "/", **environment: str) -> Iterator[Lab]:
             except subprocess.TimeoutExpired:
                 server.kill()
                 server.wait()
-            shutil.rmtree(home, ignore_errors=True)
+            if own_home:
+                shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -159,6 +192,22 @@ def page(browser: Browser) -> Iterator[Page]:
     """A page with storage and cookies of its own."""
     with browser.new_context(viewport={"width": 1280, "height": 720}) as context:
         yield context.new_page()
+
+
+@pytest.fixture
+def open_notebook(page: Page, lab: Lab) -> Open:
+    """Open a new notebook on our kernel, with the panel shown: ``open_notebook(name, *cells)``."""
+
+    def open_it(name: str, *cells: str, on_page: Callable[[Page], object] | None = None) -> Page:
+        lab.write_notebook(name, "heliostat", *cells)
+        if on_page is not None:
+            on_page(page)
+        page.add_init_script(STEPS)
+        page.goto(in_own_workspace(lab, name))
+        show_panel(page)
+        return page
+
+    return open_it
 
 
 @pytest.fixture

@@ -6,93 +6,49 @@ import os
 import re
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
 from tests.support.nvml import build_fake_nvml, fake_nvml_environment
 
 from .conftest import running_lab
+from .pages import (
+    QUICK,
+    SLOW,
+    in_own_workspace,
+    panel,
+    picture,
+    run_cells,
+    serious_violations,
+    show_panel,
+    toolbar_button,
+    wait_until_ready,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Page
 
     from .conftest import Lab
 
     Open = Callable[..., Page]
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
-SLOW = 60_000
-QUICK = 10_000
-AXE = Path(__file__).parents[2] / "node_modules/axe-core/axe.min.js"
-STEPS = """
-window.heliostatSteps = new Set();
-new MutationObserver(() => {
-  for (const step of document.querySelectorAll('.heliostat-Steps li')) {
-    window.heliostatSteps.add(step.firstChild.textContent.trim());
-  }
-}).observe(document, { childList: true, subtree: true, characterData: true });
-"""
 SMALL = "import heliostat, ray, time\nr = heliostat.runtime()\nr.resize(cpus=1).state.value"
 NEEDS_TWO = "ray.get(ray.remote(num_cpus=2)(lambda: 'it' + ' ran').remote())"
+START_RANKS = (
+    "import heliostat\nfrom heliostat import _ranks\n"
+    "heliostat.init().wait()\ngroup = _ranks.start(_ranks.Wish(ranks=2))\n"
+    "print('pi' + 'ds', [rank.prepared.pid for rank in group.ranks], 'end')"
+)
+WAIT_ON_RANKS = "%%distribute\nimport time\ntime.sleep(120)"
+QUERY = "%%sql\nSELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range < b.range"
 HOLDS_THE_GIL = (
     "import ctypes\nprint('be' + 'gun', flush=True)\nctypes.PyDLL(None).sleep(25)\n'gil' + ' freed'"
 )
-
-
-@pytest.fixture
-def open_notebook(page: Page, lab: Lab) -> Open:
-    """Open a new notebook on our kernel, with the panel shown: ``open_notebook(name, *cells)``."""
-
-    def open_it(name: str, *cells: str) -> Page:
-        lab.write_notebook(name, "heliostat", *cells)
-        page.add_init_script(STEPS)
-        page.goto(in_own_workspace(lab, name))
-        show_panel(page)
-        return page
-
-    return open_it
-
-
-def in_own_workspace(lab: Lab, name: str) -> str:
-    """Address of a notebook in a window that has nothing else open."""
-    return lab.page(f"lab/workspaces/{name.removesuffix('.ipynb')}/tree/{name}")
-
-
-def toolbar_button(page: Page) -> Locator:
-    """The notebook's button that shows the panel."""
-    return page.locator('[data-command="heliostat:show-panel"]')
-
-
-def show_panel(page: Page) -> None:
-    """Click the item of the status bar."""
-    page.get_by_test_id("heliostat-status").click(timeout=SLOW)
-    expect(panel(page)).to_be_visible()
-
-
-def panel(page: Page) -> Locator:
-    """The panel."""
-    return page.get_by_role("region", name="Heliostat runtime")
-
-
-def wait_until_ready(page: Page) -> None:
-    """The runtime is up and has been read once."""
-    expect(page.get_by_test_id("heliostat-state")).to_have_text("ready", timeout=SLOW)
-    expect(page.get_by_test_id("heliostat-use-cpu")).to_be_visible(timeout=QUICK)
-
-
-def run_cells(page: Page, count: int) -> None:
-    """Run so many cells from the first on, without waiting for any."""
-    page.locator(".jp-Notebook .jp-Cell").first.locator(".cm-content").click()
-    for _ in range(count):
-        page.keyboard.press("Shift+Enter")
-
-
-def picture(page: Page, name: str, artefacts: Path) -> None:
-    """Keep what is seen."""
-    page.screenshot(path=artefacts / f"panel-{name}.png")
 
 
 def test_boot_and_resize_while_a_cell_waits(open_notebook: Open, artefacts: Path) -> None:
@@ -194,37 +150,27 @@ def test_a_killed_kernel_tells_how_it_died(open_notebook: Open, lab: Lab, artefa
     picture(page, "killed", artefacts)
 
 
-def test_dark_theme_and_accessibility(open_notebook: Open, lab: Lab, artefacts: Path) -> None:
-    """In the light and in the dark theme the panel has no serious violation that axe knows."""
-    page = open_notebook("dark.ipynb", "1 + 1")
+def test_themes_and_accessibility(open_notebook: Open, lab: Lab, artefacts: Path) -> None:
+    """In each theme, high contrast too, the panel has no serious violation that axe knows."""
+    page = open_notebook("themes.ipynb", "1 + 1")
     wait_until_ready(page)
     run_cells(page, 1)
     expect(page.get_by_test_id("heliostat-cell").first).to_be_visible(timeout=QUICK)
     panel(page).get_by_role("button", name="Less: CPUs").click()
     expect(page.get_by_test_id("heliostat-plan")).to_contain_text("takes away", timeout=QUICK)
-    page.add_script_tag(path=AXE)
-    assert serious_violations(page) == []
-    lab.set_theme("JupyterLab Dark")
-    page.reload()
-    expect(page.locator("body")).to_have_attribute("data-jp-theme-light", "false", timeout=SLOW)
-    expect(page.get_by_test_id("heliostat-status")).to_be_visible(timeout=SLOW)
-    if not panel(page).is_visible():
-        show_panel(page)
-    wait_until_ready(page)
-    page.add_script_tag(path=AXE)
-    assert serious_violations(page) == []
-    picture(page, "dark", artefacts)
+    for theme in ("JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"):
+        lab.set_theme(theme)
+        page.reload()
+        expect(page.locator("body")).to_have_attribute("data-jp-theme-name", theme, timeout=SLOW)
+        expect(page.get_by_test_id("heliostat-status")).to_be_visible(timeout=SLOW)
+        if not panel(page).is_visible():
+            show_panel(page)
+        wait_until_ready(page)
+        panel(page).get_by_role("button", name="Less: CPUs").click()
+        expect(page.get_by_test_id("heliostat-plan")).to_contain_text("takes away", timeout=QUICK)
+        picture(page, theme.removeprefix("JupyterLab ").replace(" ", "-").lower(), artefacts)
+        assert serious_violations(page) == [], theme
     lab.set_theme("JupyterLab Light")
-
-
-def serious_violations(page: Page) -> list[str]:
-    """What axe finds in the panel that is serious or worse."""
-    found: list[dict[str, Any]] = page.evaluate("axe.run('#heliostat-panel').then(r => r.violations)")
-    return [
-        f"{rule['id']}: {rule['help']}: {rule['nodes'][0]['html']} {rule['nodes'][0]['failureSummary']}"
-        for rule in found
-        if rule["impact"] in ("serious", "critical")
-    ]
 
 
 def test_a_kernel_that_is_not_ours_is_told_what_to_do(page: Page, lab: Lab, artefacts: Path) -> None:
@@ -243,9 +189,14 @@ class TestBehindAHub:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def hub(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    def figures(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """What the driver says; read again each second."""
+        return tmp_path_factory.mktemp("figures") / "gpus.txt"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def hub(cls, figures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         """The server; the driver's library is the stand-in."""
-        figures = tmp_path_factory.mktemp("figures") / "gpus.txt"
         figures.write_text(
             "gpu uuid=GPU-a name=Fake_H100 util=63 total=80000000000 used=30000000000 temp=55 power=310000"
             f" limit=700000\nprocess pid={os.getpid()} memory=12000000000\n"
@@ -266,13 +217,63 @@ class TestBehindAHub:
         expect(first).to_contain_text("63 %")
         expect(first).to_contain_text("55 °C")
         expect(first).to_contain_text("310 of 700 W")
-        expect(first).to_contain_text("not of this notebook")
+        expect(first).to_contain_text("no notebook of yours")
         expect(first).to_contain_text("11 GiB")
         cut = page.get_by_test_id("heliostat-gpu-MIG-c")
         expect(cut).to_contain_text("MIG slice")
         expect(cut).to_contain_text("almost full")
         cut.scroll_into_view_if_needed()
         picture(page, "gpus", artefacts)
+
+    def test_ranks_are_shown_and_stopped(self, page: Page, hub: Lab, figures: Path, artefacts: Path) -> None:
+        """Ranks have their state, cell, memory and GPU; one is stopped alone, one that dies is named."""
+        hub.write_notebook("ranks.ipynb", "heliostat", START_RANKS, WAIT_ON_RANKS, WAIT_ON_RANKS, QUERY)
+        page.goto(in_own_workspace(hub, "ranks.ipynb"))
+        show_panel(page)
+        wait_until_ready(page)
+        run_cells(page, 1)
+        rows = page.get_by_test_id("heliostat-rank")
+        expect(rows).to_have_count(2, timeout=SLOW)
+        output = page.get_by_text(re.compile(r"pids \[\d+, \d+\] end"))
+        expect(output).to_be_visible(timeout=SLOW)
+        pids = [int(pid) for pid in re.findall(r"\d+", output.text_content() or "")]
+        figures.write_text(
+            "gpu uuid=GPU-a name=Fake_H100 util=63 total=80000000000 used=30000000000 temp=55 power=310000"
+            f" limit=700000\nprocess pid={pids[1]} memory=12000000000\n"
+            "gpu uuid=GPU-b name=Fake_H100 total=80000000000 used=0\n"
+        )
+        on_gpu = page.get_by_test_id("heliostat-gpu-GPU-a")
+        expect(on_gpu).to_contain_text("rank 1 · ranks.ipynb", timeout=QUICK)
+        page.keyboard.press("Shift+Enter")
+        expect(rows.nth(1)).to_contain_text("busy", timeout=SLOW)
+        expect(rows.nth(1)).to_contain_text("import time")
+        expect(rows.nth(1)).to_contain_text(re.compile(r"MiB, GPU 0: 11 GiB"))
+        rows.nth(1).scroll_into_view_if_needed()
+        picture(page, "ranks", artefacts)
+        rows.nth(1).get_by_role("button", name="Stop rank 1").click()
+        expect(page.get_by_text(re.compile("the rank was stopped")).first).to_be_visible(timeout=SLOW)
+        piece = page.get_by_test_id("heliostat-work").first
+        expect(piece).to_contain_text("the rank was stopped", timeout=QUICK)
+        expect(rows.nth(1)).to_contain_text("idle", timeout=QUICK)
+
+        page.locator(".jp-Notebook .jp-Cell").nth(2).locator(".cm-content").click()
+        page.keyboard.press("Shift+Enter")
+        expect(rows.nth(0)).to_contain_text("busy", timeout=SLOW)
+        # Its memory is looked at twice a second while it is busy, and told when it dies.
+        expect(piece).to_contain_text(re.compile(r"\d+ s$"), timeout=QUICK)
+        page.wait_for_timeout(1500)
+        os.kill(pids[0], signal.SIGKILL)
+        expect(piece).to_contain_text(re.compile(r"Rank 0 died: .*it used \d+ MiB"), timeout=SLOW)
+        piece.scroll_into_view_if_needed()
+        picture(page, "rank-killed", artefacts)
+
+        page.locator(".jp-Notebook .jp-Cell").nth(3).locator(".cm-content").click()
+        page.keyboard.press("Shift+Enter")
+        query = page.get_by_test_id("heliostat-work").filter(has_text="SELECT")
+        expect(query).to_have_attribute("data-state", "running", timeout=SLOW)
+        query.get_by_role("button", name=re.compile("^Cancel")).click()
+        expect(query).to_contain_text("cancelled", timeout=SLOW)
+        picture(page, "query", artefacts)
 
     def test_notebook_7(self, page: Page, hub: Lab, artefacts: Path) -> None:
         """In Notebook 7 the toolbar's button shows the same panel, with live figures."""

@@ -99,7 +99,7 @@ describe('format', () => {
 
   it('should write durations as people say them', () => {
     const said = [0.25, 8, 65, 120, 3600, 12_000].map(seconds => duration(seconds, trans));
-    expect(said).toEqual(['0.3 s', '8 s', '1 min 5 s', '2 min', '1 h', '3 h 20 min']);
+    expect(said).toEqual(['250 ms', '8 s', '1 min 5 s', '2 min', '1 h', '3 h 20 min']);
   });
 });
 

@@ -73,10 +73,15 @@ function Row(props: {
         )}
       </td>
       <td>{isRunning ? <em title={trans.__('running')}>{trans.__('%1 …', time)}</em> : time}</td>
-      <td>{digits(cell.cpu_seconds)}</td>
-      {hasGpus && <td>{digits(cell.gpu_seconds)}</td>}
+      <td>{hundredths(cell.cpu_seconds)}</td>
+      {hasGpus && <td>{hundredths(cell.gpu_seconds)}</td>}
       <td>{bytes(cell.peak_memory_bytes, settings.units)}</td>
       {hasGpus && <td>{bytes(cell.peak_gpu_memory_bytes, settings.units)}</td>}
     </tr>
   );
+}
+
+/** Most cells take less than a second of CPU, which is no zero. */
+function hundredths(seconds: number | null): string {
+  return seconds !== null && seconds < 0.995 ? seconds.toFixed(2) : digits(seconds);
 }

@@ -38,9 +38,12 @@ export function percent(value: number | null | undefined): string {
   return value === null || value === undefined ? DASH : `${value.toFixed(0)} %`;
 }
 
-/** `8 s`, `2 min 5 s`, `3 h 20 min`. */
+/** `40 ms`, `8 s`, `2 min 5 s`, `3 h 20 min`. */
 export function duration(seconds: number, trans: TranslationBundle): string {
   const whole = Math.max(0, Math.round(seconds));
+  if (seconds > 0 && seconds < 0.9995) {
+    return trans.__('%1 ms', Math.max(1, Math.round(1000 * seconds)).toString());
+  }
   if (seconds < 9.95 && seconds % 1 !== 0) {
     return trans.__('%1 s', digits(Math.max(0, seconds)));
   }

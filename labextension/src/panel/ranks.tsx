@@ -44,11 +44,11 @@ function Row(props: { readonly rank: Rank; readonly model: PanelModel }): React.
   };
   return (
     <li className="heliostat-Rank" data-state={rank.state} data-testid="heliostat-rank">
-      <span className="heliostat-Rank-what" title={rank.doing || undefined}>
-        {name} <em>{states[rank.state] ?? rank.state}</em>{' '}
-        {rank.doing ? <code>{rank.doing}</code> : null}
+      <span>
+        {name} <em>{states[rank.state] ?? rank.state}</em>
+        <span className="heliostat-Rank-use">{describeUse(rank, model)}</span>
+        {rank.doing ? <code title={rank.doing}>{rank.doing}</code> : null}
       </span>
-      <span className="heliostat-Rank-use">{describeUse(rank, model)}</span>
       <button
         type="button"
         aria-label={trans.__('Stop %1', name)}

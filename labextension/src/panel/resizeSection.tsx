@@ -33,15 +33,17 @@ export function ResizeSection({ model }: { readonly model: PanelModel }): React.
     { name: 'nodes', label: trans.__('Nodes'), least: 1, step: 1 }
   ];
   const isRunning = isUnderWay(status);
+  const offered = sizes.filter(({ name }) => resources[name] > 0 || limits?.[name] !== 0);
   return (
     <div>
       <div className="heliostat-Steppers">
-        {sizes.map(size => (
+        {offered.map(size => (
           <Stepper
             key={size.name}
             size={size}
             current={resources[size.name]}
             most={limits?.[size.name] ?? null}
+            isOff={isRunning}
             model={model}
           />
         ))}
@@ -56,9 +58,11 @@ function Stepper(props: {
   readonly size: ISize;
   readonly current: number;
   readonly most: number | null;
+  /** Whether nothing can be chosen now. */
+  readonly isOff: boolean;
   readonly model: PanelModel;
 }): React.JSX.Element {
-  const { size, current, most, model } = props;
+  const { size, current, most, isOff, model } = props;
   const { trans } = model;
   const chosen = model.target[size.name] ?? current;
   const shown = size.step === 1 ? chosen : Math.round((10 * chosen) / size.step) / 10;
@@ -76,7 +80,7 @@ function Stepper(props: {
       <button
         type="button"
         aria-label={trans.__('Less: %1', size.label)}
-        disabled={chosen <= size.least}
+        disabled={isOff || chosen <= size.least}
         onClick={() => {
           choose(chosen - size.step);
         }}
@@ -90,6 +94,7 @@ function Stepper(props: {
         max={limit || undefined}
         step={size.step === 1 ? 1 : 0.1}
         value={shown}
+        disabled={isOff}
         onChange={event => {
           const value = event.currentTarget.valueAsNumber;
           if (Number.isFinite(value)) {
@@ -100,7 +105,7 @@ function Stepper(props: {
       <button
         type="button"
         aria-label={trans.__('More: %1', size.label)}
-        disabled={most !== null && chosen >= most}
+        disabled={isOff || (most !== null && chosen >= most)}
         onClick={() => {
           choose(chosen + size.step);
         }}
@@ -230,6 +235,7 @@ function Progress(props: {
   const waits = operation?.waiting_for ?? [];
   return (
     <div className="heliostat-Plan" data-testid="heliostat-resizing">
+      <p>{operation?.plan.changes.map(change => change.text).join(', ')}</p>
       <progress aria-label={trans.__('Resizing')} />
       <p role="status">
         {waits.length > 0

@@ -34,17 +34,28 @@ from heliostat._messages import (
 from heliostat._supervisor.processes import machine_id
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["SimulatedSupervisor"]
+__all__ = ["SimulatedSupervisor", "simulated_sample"]
 
 _GIB = 2**30
 
 
 class SimulatedSupervisor:
-    """Serves on a Unix socket, from a thread with a loop of its own, while its ``with`` block runs."""
+    """Serves on a Unix socket, from a thread with a loop of its own, while its ``with`` block runs.
 
-    def __init__(self, runtime_directory: Path, kernel_ids: Sequence[str], nodes: int) -> None:
+    ``answers`` has what is answered in place of made-up figures, by the last part of the path:
+    a message, or a function that makes one.
+    """
+
+    def __init__(
+        self,
+        runtime_directory: Path,
+        kernel_ids: Sequence[str],
+        nodes: int,
+        answers: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.answers = dict(answers or {})
         self._directory = Path(tempfile.mkdtemp(prefix="hs-"))
         self._manifests = [
             runtime_directory / f"heliostat-sim{index}.json" for index in range(len(kernel_ids))
@@ -69,6 +80,7 @@ class SimulatedSupervisor:
                 created_at=time.time(),
                 machine=machine_id(),
             )
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.write_bytes(msgspec.json.encode(manifest))
             path.chmod(0o600)
         return self
@@ -80,23 +92,27 @@ class SimulatedSupervisor:
         self._thread.join()
 
     async def _serve(self) -> None:
-        server = HTTPServer(Application([(r"/v1/(.*)", _Handler, {"nodes": self._nodes})]))
+        server = HTTPServer(
+            Application([(r"/v1/(.*)", _Handler, {"nodes": self._nodes, "said": self.answers})])
+        )
         server.add_socket(bind_unix_socket(str(self._directory / "s"), mode=0o600))
 
 
 class _Handler(RequestHandler):
-    def initialize(self, nodes: int) -> None:
-        self._nodes = nodes
+    def initialize(self, nodes: int, said: dict[str, Any]) -> None:
+        self._nodes, self._said = nodes, said
 
     async def get(self, path: str) -> None:
         if path == "runtime" and self.get_query_argument("after", ""):
             await asyncio.sleep(float(self.get_query_argument("wait", "0")))
         answers: dict[str, Any] = {
             "runtime": _status(self._nodes),
-            "samples": [_sample(self._nodes)],
+            "samples": [simulated_sample(self._nodes)],
             "nodes": [_node(index) for index in range(self._nodes)],
+            **self._said,
         }
-        self.finish(msgspec.json.encode(answers.get(path, [])))
+        answer = answers.get(path, [])
+        self.finish(msgspec.json.encode(answer() if callable(answer) else answer))
 
 
 def _node(index: int) -> Node:
@@ -116,7 +132,8 @@ def _node(index: int) -> Node:
     )
 
 
-def _sample(nodes: int) -> Sample:
+def simulated_sample(nodes: int) -> Sample:
+    """Return a reading whose figures are other ones each time."""
     cpus = 8.0 * nodes
     return Sample(
         at=time.time(),
