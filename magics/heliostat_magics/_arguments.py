@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
 
-from heliostat_magics._parser import MagicParser, at_least
+from heliostat_magics._parser import MagicParser, at_least, memory_size
 
 if TYPE_CHECKING:
     from heliostat._messages import ResizeTarget
@@ -42,20 +42,6 @@ class RuntimeArguments:
         return self.target != type(self.target)()
 
 
-def _memory(text: str) -> int:
-    from heliostat._units import parse_bytes
-    from heliostat.exceptions import ConfigurationError
-
-    try:
-        amount = parse_bytes(text)
-    except ConfigurationError:
-        amount = 0
-    if amount == 0:
-        message = f"{text!r} is not an amount of memory; write it like 4GiB or 512MiB"
-        raise argparse.ArgumentTypeError(message)
-    return amount
-
-
 def make_parser() -> MagicParser:
     """Make the parser of ``%runtime``."""
     commands = "\n".join(f"  {name:<8}  {what}" for name, what in COMMANDS.items())
@@ -69,8 +55,8 @@ def make_parser() -> MagicParser:
     for flag, kind, metavar, text in (
         ("--cpus", at_least(1), "N", "logical CPUs in all"),
         ("--gpus", at_least(0), "N", "GPUs in all"),
-        ("--memory", _memory, "SIZE", "memory for tasks, e.g. 8GiB"),
-        ("--object-store-memory", _memory, "SIZE", "shared memory for objects"),
+        ("--memory", memory_size, "SIZE", "memory for tasks, e.g. 8GiB"),
+        ("--object-store-memory", memory_size, "SIZE", "shared memory for objects"),
         ("--nodes", at_least(1), "N", "Ray nodes in all"),
     ):
         parser.add(

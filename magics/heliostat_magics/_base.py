@@ -114,6 +114,7 @@ class Magics:
         self._shell = shell
         self._made: dict[str, Magic] = {}
         self._names: dict[tuple[Kind, str], Callable[..., Any]] = {}
+        self._former: dict[tuple[Kind, str], Callable[..., Any]] = {}
         self._matcher: Any = None
 
     @classmethod
@@ -135,11 +136,13 @@ class Magics:
         return said
 
     def uninstall(self) -> None:
-        """Take back every name that is still ours."""
+        """Take back every name that is still ours, and give back those that we took."""
         for (kind, name), function in self._names.items():
             table = self._shell.magics_manager.magics[kind]
             if table.get(name) is function:
                 del table[name]
+                if (kind, name) in self._former:
+                    table[name] = self._former[kind, name]
         self._shell.Completer.custom_matchers.remove(self._matcher)
         delattr(self._shell, _MARK)
 
@@ -160,6 +163,9 @@ class Magics:
         """Have ``name`` answered by a magic of ours, whoever had it before."""
         for kind in registration.kinds:
             function = self._function(registration, name)
+            former = self._shell.magics_manager.magics[kind].get(name)
+            if former is not None and getattr(former, _OWN, None) is None:
+                self._former[kind, name] = former
             self._shell.magics_manager.register_function(function, magic_kind=kind, magic_name=name)
             self._names[kind, name] = function
 

@@ -21,7 +21,7 @@ from IPython.core.magic_arguments import MagicArgumentParser
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["MagicParser", "Offer", "Scope", "at_least", "first_word", "split"]
+__all__ = ["MagicParser", "Offer", "Scope", "at_least", "first_word", "memory_size", "split"]
 
 _WIDTH = 88
 """Of help: a notebook has no terminal to ask, and the reference page holds the same text."""
@@ -216,6 +216,21 @@ def at_least(minimum: int) -> Callable[[str], int]:
         return int(text)
 
     return convert
+
+
+def memory_size(text: str) -> int:
+    """Read an amount of memory, as a ``type=``."""
+    from heliostat._units import parse_bytes
+    from heliostat.exceptions import ConfigurationError
+
+    try:
+        amount = parse_bytes(text)
+    except ConfigurationError:
+        amount = 0
+    if amount == 0:
+        message = f"{text!r} is not an amount of memory; write it like 4GiB or 512MiB"
+        raise argparse.ArgumentTypeError(message)
+    return amount
 
 
 def first_word(text: str) -> tuple[str, str]:

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from typing import TYPE_CHECKING, Any
 
 from heliostat import _progress as progress
 from heliostat._adbc import Address, plain
 from heliostat._connections import Connection, find
-from heliostat.data._sources import Source
+from heliostat.data._sources import Source, source_of
 from heliostat.data._sources._sql import SqlSource
+from heliostat.data._sources._sql_read import watched_rows
 from heliostat.data.arrow_ingestor import ArrowIngestor
-from heliostat.exceptions import DataError
-from heliostat_magics._result import SHOWN_ROWS, QueryResult, convert, shown
+from heliostat.exceptions import DataError, TaskCancelledError
+from heliostat_magics._result import SHOWN_ROWS, QueryResult, convert, estimate, shown
 from heliostat_magics._sql_text import bind, kind_of
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
 __all__ = ["RemoteRows", "ask"]
 
-_READING = frozenset(("EXPLAIN", "FROM", "PRAGMA", "SELECT", "SHOW", "TABLE", "VALUES", "WITH"))
+_READING = frozenset(("SELECT", "TABLE", "VALUES", "WITH"))
+_ASKING = frozenset(("EXPLAIN", "PRAGMA", "SHOW"))
 _EXPLAIN = {"postgresql": "EXPLAIN", "sqlite": "EXPLAIN QUERY PLAN"}
 _SECONDS_TO_CANCEL = 2.0
 
@@ -59,24 +62,26 @@ def ask(where: str, text: str, values: Mapping[str, Any], arguments: argparse.Na
     """
     connection = find(where)
     bound, params = _bound(text, values, connection.kind)
-    if arguments.explain:
-        source = SqlSource.of(f"{_EXPLAIN[connection.kind]} {bound}", connection, params)
-        for row in _first_rows(lambda: _all(source), bound).to_pylist():
-            print(list(row.values())[-1])
+    if arguments.explain or arguments.dry_run:
+        print((_plan if arguments.explain else _estimated)(bound, connection, params))
         return None
-    if kind_of(text) not in _READING:
+    kind = kind_of(text)
+    if kind not in _READING | _ASKING:
         print(_execute(connection.filled_in(), bound, params))
         return None
-    rows = RemoteRows(SqlSource.of(bound, connection, params), arguments.limit)
+    rows: Source
+    if kind in _ASKING:
+        rows = source_of(_table(bound, connection, params))
+    else:
+        rows = RemoteRows(SqlSource.of(bound, connection, params), arguments.limit)
     connector = QueryResult(ArrowIngestor.from_source(rows))
     if arguments.type != "connector":
         with _listed(bound):
-            return convert(connector, arguments.type)
+            return convert(connector, arguments.type, arguments.max_bytes)
     if arguments.out is not None and not arguments.show:
         return connector
-    return connector.with_preview(
-        shown(_first_rows(lambda: rows.reader(limit=SHOWN_ROWS + 1).read_all(), bound))
-    )
+    with _listed(bound):
+        return connector.with_preview(shown(rows.reader(limit=SHOWN_ROWS + 1).read_all()))
 
 
 def _bound(text: str, values: Mapping[str, Any], kind: str) -> tuple[str, list[Any]]:
@@ -89,20 +94,49 @@ def _bound(text: str, values: Mapping[str, Any], kind: str) -> tuple[str, list[A
     return query, [used[name] for name in order]
 
 
-def _all(source: SqlSource) -> Any:
-    return source.reader().read_all()
+def _table(statement: str, connection: Connection, params: list[Any]) -> pa.Table:
+    """Run what returns rows but cannot stand within another query, such as EXPLAIN and SHOW."""
+    filled = connection.filled_in()
+    with filled.open() as opened, opened.cursor() as cursor:
+        if connection.kind == "postgresql":
+            cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})
+        try:
+            cursor.execute(statement, params or None)
+            found: pa.Table = cursor.fetch_arrow_table()
+        except Exception as error:
+            address = Address.parse(filled.uri)
+            message = f"The statement failed on {address.shown}: {plain(error, address)}"
+            raise DataError(message) from None
+    return found
 
 
-def _first_rows(read: Callable[[], Any], query: str) -> Any:
-    with _listed(query):
-        return read()
+def _plan(query: str, connection: Connection, params: list[Any]) -> str:
+    plan = _table(f"{_EXPLAIN[connection.kind]} {query}", connection, params)
+    return "\n".join(plan.column(plan.num_columns - 1).to_pylist())
+
+
+def _estimated(query: str, connection: Connection, params: list[Any]) -> str:
+    columns = SqlSource.of(query, connection, params).schema()
+    rows = width = None
+    if connection.kind == "postgresql":
+        said = _table(f"EXPLAIN (FORMAT JSON) {query}", connection, params).column(0)[0].as_py()
+        plan = json.loads(said)[0]["Plan"]
+        rows, width = plan["Plan Rows"], plan["Plan Width"]
+    return estimate(columns, rows, width)
 
 
 @contextlib.contextmanager
 def _listed(query: str) -> Iterator[None]:
-    """Have a query listed as work while rows are read. The reader cancels it in the database."""
-    with progress.task("sql", " ".join(query.split())[:80]):
+    """Have a query listed as work while rows are read; interrupt and cancel end it in the database."""
+    with watched_rows() as begun, progress.task("sql", " ".join(query.split())[:80]) as task:
+
+        def cancel() -> None:
+            for rows in begun:
+                rows.fail(TaskCancelledError(f"{task.snapshot.name} was cancelled."))
+
+        task.on_cancel(cancel)
         yield
+        task.check()
 
 
 def _execute(connection: Connection, statement: str, params: list[Any]) -> str:

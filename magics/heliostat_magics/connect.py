@@ -11,6 +11,7 @@ from heliostat_magics._base import Magic
 from heliostat_magics._frames import frames, is_frame
 from heliostat_magics._offers import connection_names, open_tables
 from heliostat_magics._parser import MagicParser
+from heliostat_magics._secrets import refuse_password
 
 if TYPE_CHECKING:
     import argparse
@@ -62,6 +63,8 @@ class ConnectMagic(Magic):
         if (arguments.source is None) == (arguments.query is None):
             message = "%connect needs a source or --query, and not both; %connect --help lists sources"
             raise UsageError(message)
+        if arguments.connection is not None:
+            refuse_password(arguments.connection)
         connector = self._connector(arguments)
         names = connector.columns
         self.shell.user_ns[arguments.name] = connector

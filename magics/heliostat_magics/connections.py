@@ -10,6 +10,7 @@ from IPython.core.error import UsageError
 from heliostat_magics._base import Magic
 from heliostat_magics._grid import Grid
 from heliostat_magics._parser import MagicParser
+from heliostat_magics._secrets import refuse_password
 
 if TYPE_CHECKING:
     from heliostat_magics._parser import Scope
@@ -72,14 +73,7 @@ class ConnectionsMagic(Magic):
             from getpass import getpass
 
             return getpass(f"URI of {arguments.name}: ").strip()
-        from heliostat._adbc import Address
-
-        if any(secret and not secret.startswith("$") for secret in Address.parse(uri).secrets):
-            message = (
-                "there is a password in the cell, which is saved with the notebook: leave the URI out,"
-                " or write ${VARIABLE} in the password's place; clear the cell now"
-            )
-            raise UsageError(message)
+        refuse_password(uri)
         return uri
 
     def _listed(self) -> Grid:

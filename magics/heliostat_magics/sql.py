@@ -13,8 +13,10 @@ from IPython.core.error import UsageError
 
 from heliostat_magics._base import Magic
 from heliostat_magics._frames import columns_of, frames, is_frame
+from heliostat_magics._last_query import LastQuery
 from heliostat_magics._offers import connection_names, is_duckdb, known_connection, open_tables
-from heliostat_magics._parser import MagicParser, at_least
+from heliostat_magics._parser import MagicParser, at_least, memory_size
+from heliostat_magics._secrets import refuse_password, shown_address
 from heliostat_magics._sql_text import bind, divide, fill_in
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SqlMagic"]
 
-_VALUED = ("-n", "--limit", "-o", "--out", "-p", "--params", "-t", "--type")
+_VALUED = ("-n", "--limit", "-o", "--out", "-p", "--params", "-t", "--type", "--max-bytes")
 _DESCRIPTION = """\
 Run SQL, and return a DataConnector that reads the rows when they are asked for.
 
@@ -71,6 +73,15 @@ class SqlMagic(Magic):
             complete=lambda scope: [f"${name}" for name, v in scope.namespace.items() if _is_params(name, v)],
         )
         parser.add("--explain", action="store_true", help="show the plan of the query and do not run it")
+        parser.add(
+            "--dry-run", action="store_true", help="say how much the query would return and do not run it"
+        )
+        parser.add(
+            "--max-bytes",
+            type=memory_size,
+            metavar="SIZE",
+            help="with --type: refuse rows that take more memory, e.g. 2GiB",
+        )
         return parser
 
     def __call__(self, line: str, cell: str | None) -> Any:
@@ -89,6 +100,11 @@ class SqlMagic(Magic):
 
             find(rest)
         arguments = parser.parse_args(words)
+        if arguments.connection is not None:
+            refuse_password(arguments.connection)
+        if arguments.max_bytes is not None and arguments.type == "connector":
+            message = "--max-bytes limits what --type loads; a connector loads nothing until it is read"
+            raise UsageError(message)
         arguments.sql = rest if cell is None else f"{rest}\n{cell}".lstrip("\n")
         return arguments
 
@@ -100,7 +116,10 @@ class SqlMagic(Magic):
         if arguments.out is not None and not arguments.out.isidentifier():
             message = f"{arguments.out!r} cannot be the name of a variable"
             raise UsageError(message)
-        return self.run(arguments, cell)
+        last = LastQuery(arguments.sql.strip(), shown_address(arguments.connection))
+        self.shell.user_ns["_last_query"] = last
+        with last.noted():
+            return self.run(arguments, cell)
 
     def run(self, arguments: argparse.Namespace, cell: str | None) -> Any:
         """Run the query; show its rows, or keep them, or both."""
@@ -144,8 +163,9 @@ class SqlMagic(Magic):
 
         database = _query.on_session() if where is None else _query.on_duckdb(self.namespace[where])
         bound, used = bind(text, values, lambda _, name: f"${name}")
-        if arguments.explain:
-            return _explained(database, bound, used, self.namespace)
+        if arguments.explain or arguments.dry_run:
+            (_explain if arguments.explain else _estimate)(database, bound, used, self.namespace)
+            return None
         answer = database.run(bound, used, self.namespace)
         if answer.rows is None:
             print(answer.said)
@@ -189,7 +209,7 @@ def _result(answer: Answer, query: str, arguments: argparse.Namespace) -> Any:
     seen = arguments.out is None or arguments.show
     if arguments.type != "connector":
         with _reading(answer, query):
-            return convert(connector, arguments.type)
+            return convert(connector, arguments.type, arguments.max_bytes)
     if seen and not is_table:
         with _reading(answer, query):
             rows = rows.limit(SHOWN_ROWS + 1).to_arrow_table()
@@ -202,10 +222,19 @@ def _reading(answer: Answer, query: str) -> AbstractContextManager[None]:
     return reading(answer.connection, query)
 
 
-def _explained(database: Database, query: str, values: dict[str, Any], namespace: Any) -> None:
+def _explain(database: Database, query: str, values: dict[str, Any], namespace: Any) -> None:
     answer = database.run(f"EXPLAIN {query}", values, namespace)
     for _, plan in answer.rows.fetchall():
         print(plan.rstrip())
+
+
+def _estimate(database: Database, query: str, values: dict[str, Any], namespace: Any) -> None:
+    from heliostat_magics._result import estimate
+
+    ((_, said),) = database.run(f"EXPLAIN (FORMAT JSON) {query}", values, namespace).rows.fetchall()
+    columns = database.run(query, values, namespace).rows.limit(0).to_arrow_table().schema
+    rows = int(json.loads(said)[0]["extra_info"].get("Estimated Cardinality", 0))
+    print(estimate(columns, rows))
 
 
 def _is_params(name: str, value: Any) -> bool:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from IPython.core.error import UsageError
+from IPython.core.magic import Magics as IPythonMagics
+from IPython.core.magic import line_cell_magic, magics_class
 from tests.magics.support import Cells
 
 from heliostat_magics._base import Magics
@@ -19,21 +21,37 @@ if TYPE_CHECKING:
     from heliostat_magics._base import Registration
 
 
+@magics_class
+class TheirMagic(IPythonMagics):
+    """What JupySQL registers: a bound method of its module, for the line and the cell."""
+
+    @line_cell_magic("sql")  # type: ignore[arg-type]
+    def execute(self, line: str, cell: str = "") -> str:
+        """Say whose it is."""
+        return f"theirs {line}{cell}"
+
+
 def test_a_name_that_is_taken_is_left_and_said(capsys: pytest.CaptureFixture[str]) -> None:
-    """Ours comes under another name, says so, takes the name when asked, and gives back its own."""
+    """Ours comes under another name, says so, takes the name when asked, and gives it back in the end."""
     cells = Cells(capsys)
+    TheirMagic.__module__ = "sql.magic"
+    cells.shell.register_magics(TheirMagic)
     cells.shell.magics_manager.register_function(lambda line: f"theirs {line}", "line", "runtime")
     said = cells.load()
+    assert "%%sql stays with sql (sql.magic); Heliostat's is %%hsql, and %hsql --as sql" in said
     assert "%runtime stays with " in said
     assert "Heliostat's is %hruntime" in said
+    assert cells.run("%%sql\nSELECT 1").result == "theirs SELECT 1\n"
     assert cells.run("%runtime x").result == "theirs x"
+    assert "1 row." in repr(cells.run("%hsql SELECT 1 AS a").result._repr_mimebundle_())
     assert "No runtime" in repr(cells.run("%hruntime").result)
     assert "answers to runtime now" in cells.run("%hruntime --as runtime").stdout
     assert "No runtime" in repr(cells.run("%runtime").result)
     assert isinstance(cells.run("%runtime --as 3x").error, UsageError)
     cells.close()
+    assert cells.run("%runtime x").result == "theirs x"
     tables = cells.shell.magics_manager.magics
-    assert not {"runtime", "hruntime", "resize"} & set(tables["line"])
+    assert not {"hruntime", "resize", "hsql"} & set(tables["line"])
 
 
 @pytest.mark.parametrize("registration", MAGICS, ids=lambda each: each.name)

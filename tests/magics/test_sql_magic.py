@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 from IPython.core.error import UsageError
+from tests.support.postgres import QUOTED
 
 from heliostat import _progress as progress
 from heliostat.data import DataConnector
@@ -121,6 +122,12 @@ def test_values_are_bound_and_names_are_filled_in(cells: Cells) -> None:
         ("%sql", UsageError, "needs a query"),
         ("%%sql -o a.b\nSELECT 1", UsageError, "cannot be the name of a variable"),
         ("%%sql -t pandas\nSELECT 1", UsageError, "invalid choice: 'pandas'"),
+        ("%%sql --max-bytes 5\nSELECT 1", UsageError, "limits what --type loads"),
+        ("%%sql --max-bytes lots -t df\nSELECT 1", UsageError, "is not an amount of memory"),
+        ("%%sql -t df --max-bytes 1KiB\nSELECT * FROM range(9000)", DataError, "more than --max-bytes 1 KiB"),
+        ("%%sql sales -t pl --max-bytes 10\nSELECT * FROM orders", DataError, "more than --max-bytes 10 B"),
+        ("%%sql postgresql://ada:hunter2@h/db\nSELECT 1", UsageError, "password in the cell"),
+        ("%connect x t --connection postgresql://ada:hunter2@h/db", UsageError, "password in the cell"),
         ("%%sql sales\nSELECT nope FROM orders", DataError, "no such column: nope"),
     ],
 )
@@ -129,6 +136,30 @@ def test_refuses_by_name(cells: Cells, cell: str, error: type[Exception], said: 
     ran = cells.run(cell)
     assert isinstance(ran.error, error)
     assert said in str(ran.error)
+    assert "hunter2" not in f"{ran.error}{ran.stdout}{ran.stderr}"
+
+
+def test_the_last_query_is_kept_whatever_became_of_it(cells: Cells) -> None:
+    """``_last_query`` has the SQL as it was written, where it went, how it ended, and its id in ``%jobs``."""
+    cells.run("%%sql sales\nSELECT nope FROM orders")
+    last = cells.shell.user_ns["_last_query"]
+    assert (last.sql, last.connection, last.state) == ("SELECT nope FROM orders", "sales", "failed")
+    assert "no such column: nope" in last.error
+    assert last.task_id in repr(cells.run("%jobs").result)
+    cells.run("n = 3")
+    cells.run("%sql SELECT :n AS a")
+    last = cells.shell.user_ns["_last_query"]
+    assert (last.sql, last.connection, last.state, last.error) == ("SELECT :n AS a", "session", "done", "")
+
+
+def test_a_dry_run_says_how_much_would_come(cells: Cells) -> None:
+    """Rows, bytes and columns are estimated where the database can, and nothing is run."""
+    cells.run("import pyarrow as pa; df = pa.table({'a': range(1000), 's': ['x'] * 1000}); n = 5")
+    said = cells.run("%%sql --dry-run\nSELECT * FROM df WHERE a >= :n").stdout
+    assert "rows of 24 bytes" in said
+    assert "Columns: a int64, s string. Nothing was run." in said
+    assert "does not estimate rows" in cells.run("%sql sales --dry-run SELECT * FROM orders").stdout
+    assert cells.run("%sql -t df --max-bytes 1MiB SELECT * FROM df").result.shape == (1000, 2)
 
 
 def test_asks_a_database_by_name(cells: Cells) -> None:
@@ -201,6 +232,10 @@ def test_an_interrupt_ends_the_query_on_postgresql(
     monkeypatch.setenv("HELIOSTAT_CONNECTION_PG", postgres.uri)
     cells.run("n = 40; seconds = 600")
     assert cells.run("%sql pg SELECT :n::int + 2 AS a").result.to_arrow()["a"].to_pylist() == [42]
+
+    def cancel() -> None:
+        progress.tasks()[-1].cancel()
+
     for statement in ("SELECT pg_sleep(600)::text AS a", "CREATE TABLE x AS SELECT pg_sleep(600)::text AS a"):
         timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT))
         timer.start()
@@ -209,9 +244,34 @@ def test_an_interrupt_ends_the_query_on_postgresql(
         timer.join()
         assert isinstance(ran.error, KeyboardInterrupt), ran.error
         assert time.monotonic() - begun < 5
+        last = cells.shell.user_ns["_last_query"]
+        assert (last.connection, last.state) == ("pg", "interrupted")
+        timer = threading.Timer(0.7, cancel)
+        timer.start()
+        assert isinstance(
+            cells.run(f"%%sql pg\n{statement.replace('x AS', 'y AS')}").error, TaskCancelledError
+        )
+        timer.join()
     running = (
         "SELECT count(*) AS n FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(600)%'"
     )
     deadline = time.monotonic() + 10
     while cells.run(f"%sql pg {running} AND pid <> pg_backend_pid()").result.to_arrow()["n"][0].as_py():
         assert time.monotonic() < deadline
+    said = cells.run("%sql pg --dry-run SELECT i FROM generate_series(1, 1000) t(i)").stdout
+    assert said.startswith("About 1,000 rows of 4 bytes, 3.9 KiB. Columns: i int32.")
+    assert (
+        "Function Scan" in cells.run("%sql pg --explain SELECT i FROM generate_series(1, 1000) t(i)").stdout
+    )
+    assert cells.run("%sql pg SHOW server_encoding").result.to_arrow().to_pylist() == [
+        {"server_encoding": "UTF8"}
+    ]
+    monkeypatch.setenv("HELIOSTAT_CONNECTION_PG", postgres.uri.replace(QUOTED, "wr0ng-s3cret"))
+    ran = cells.run("%sql pg SELECT 1")
+    assert isinstance(ran.error, ConfigurationError)
+    assert "'pg'" in str(ran.error)
+    assert "password authentication failed" in str(ran.error)
+    seen = (
+        f"{ran.error}{ran.stdout}{ran.stderr}{cells.shell.user_ns['_last_query']}{cells.run('%connections')}"
+    )
+    assert "wr0ng" not in seen

@@ -11,6 +11,7 @@ import contextlib
 import queue
 import threading
 import weakref
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
 
 from heliostat._adbc import Address, plain
@@ -18,7 +19,7 @@ from heliostat.data._sources._sql_types import plain_batch, plain_schema
 from heliostat.exceptions import DataError, HeliostatError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
 
     import pyarrow as pa
 
@@ -27,9 +28,21 @@ if TYPE_CHECKING:
     Read = Callable[[Any], Generator[Any, None, None]]
     """Given a cursor, gives the Arrow schema and then the batches."""
 
+_watched: ContextVar[list[Rows] | None] = ContextVar("heliostat-sql-rows", default=None)
 _AHEAD = 2
 _PATIENCE = 0.2
 _END = object()
+
+
+@contextlib.contextmanager
+def watched_rows() -> Iterator[list[Rows]]:
+    """Give the queries that are begun in the block, so that somebody else can end them."""
+    begun: list[Rows] = []
+    token = _watched.set(begun)
+    try:
+        yield begun
+    finally:
+        _watched.reset(token)
 
 
 class Rows:
@@ -53,6 +66,9 @@ class Rows:
     def __init__(self, connection: Connection, read: Read) -> None:
         self._run = _Run(connection, read)
         self._stop = weakref.finalize(self, self._run.stop)
+        begun = _watched.get()
+        if begun is not None:
+            begun.append(self)
         threading.Thread(target=self._run.main, name="heliostat-sql", daemon=True).start()
         self.schema: pa.Schema = self._take()
 
@@ -64,6 +80,11 @@ class Rows:
         if found is _END:
             raise StopIteration
         return found
+
+    def fail(self, error: HeliostatError) -> None:
+        """Cancel the query, and have whoever reads raise ``error``; from any thread."""
+        self._run.failure = error
+        self._stop()
 
     def _take(self) -> Any:
         try:
@@ -90,6 +111,7 @@ class _Run:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._ended = threading.Event()
+        self.failure: HeliostatError | None = None
         self.read: queue.Queue[Any] = queue.Queue(_AHEAD + 1)
 
     def main(self) -> None:
@@ -107,9 +129,10 @@ class _Run:
     def take(self) -> Any:
         # In short waits: a long one is deaf to Ctrl-C when somebody changed what the signal does, as
         # Polars does when it is imported.
-        while True:
+        while self.failure is None:
             with contextlib.suppress(queue.Empty):
                 return self.read.get(timeout=_PATIENCE)
+        raise self.failure
 
     def stop(self) -> None:
         """Cancel the query, if it is still running; returns at once."""
