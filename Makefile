@@ -4,7 +4,7 @@ SHELL := /bin/bash
 bin := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab build test check format types lock bench bench-data bench-panel bench-train bench-magics
+.PHONY: help demo lab build test test-lab-versions check format types lock bench bench-data bench-panel bench-train bench-magics
 
 help:  ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,6 +27,10 @@ test:  ## all checks, then all tests
 	@$(bin)/pytest --numprocesses 2 --dist loadfile || \
 	  { echo "What failed beside other tests is run once more, alone:"; \
 	    $(bin)/pytest --last-failed --last-failed-no-failures none; }
+
+test-lab-versions:  ## browser tests against JupyterLab 4.2 to 4.5 with Notebook 7.2 to 7.5; make test has the newest
+	@scripts/setup.sh test
+	@scripts/test_lab_versions.sh
 
 check:  ## linters, formatters, type checkers, layers, generated types and docs, tests of the panel
 	@scripts/setup.sh test

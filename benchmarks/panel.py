@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 from _measure import Figure, Report, main, progress
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 
 _SECONDS = 20.0
 _MS_TO_BOOT = 60_000
+_NOTE_PAUSES = """
+() => {
+  window.pauses = [];
+  new PerformanceObserver(list => window.pauses.push(...list.getEntries().map(entry => entry.duration)))
+    .observe({ type: 'longtask' });
+}
+"""
 _CLICKS = """
 () => new Promise(resolve => {
   const began = performance.now();
@@ -56,7 +63,7 @@ def measure(runs: int) -> Report:
     from tests.e2e.conftest import running_lab
 
     seen, done, ages = [], [], []
-    cost: dict[int, list[tuple[float, float]]] = {1: [], 100: []}
+    cost: dict[int, list[_Cost]] = {1: [], 100: []}
     with sync_playwright() as playwright, running_lab() as lab:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
         page = browser.new_page()
@@ -75,16 +82,18 @@ def measure(runs: int) -> Report:
             for _ in range(runs):
                 lab.write_notebook(f"n{nodes}.ipynb", "python3", "1")
                 figures.append(_cost(browser.new_page(), lab, runtime_directory, nodes))
-                progress(f"{nodes} nodes: {figures[-1][0]:.1f} kB/s, {figures[-1][1]:.1f} % of a core")
+                last_cost = figures[-1]
+                progress(f"{nodes} nodes: {last_cost.kilobytes:.1f} kB/s, {last_cost.cpu:.1f} % of a core")
         browser.close()
     figures_shown = (
         Figure("click on Apply to the first visible change", "ms", tuple(seen), 150.0),
         Figure("click on Apply to resources there", "ms", tuple(done), 1500.0),
         Figure("age of a value at 1 Hz", "s", tuple(ages), 2.0),
-        Figure("stream, 1 node", "kB/s", tuple(rate for rate, _ in cost[1])),
-        Figure("stream, 100 nodes", "kB/s", tuple(rate for rate, _ in cost[100]), 60.0),
-        Figure("browser CPU, 1 node", "%", tuple(cpu for _, cpu in cost[1])),
-        Figure("browser CPU, 100 nodes", "%", tuple(cpu for _, cpu in cost[100]), 3.0),
+        Figure("stream, 1 node", "kB/s", tuple(each.kilobytes for each in cost[1])),
+        Figure("stream, 100 nodes", "kB/s", tuple(each.kilobytes for each in cost[100]), 60.0),
+        Figure("browser CPU, 1 node", "%", tuple(each.cpu for each in cost[1])),
+        Figure("browser CPU, 100 nodes", "%", tuple(each.cpu for each in cost[100]), 3.0),
+        Figure("longest pause of the page, 100 nodes", "ms", tuple(each.pause for each in cost[100])),
         Figure("extension, gzipped", "kB", (_bundle_kilobytes(),), 120.0),
     )
     return Report("", figures_shown)
@@ -117,8 +126,16 @@ def _age(page: Page) -> float:
     return max(after - before for before, after in itertools.pairwise(changes)) / 1000
 
 
-def _cost(page: Page, lab: Any, runtime_directory: Path, nodes: int) -> tuple[float, float]:
-    """kB/s of the stream and % of a core of the browser, over a while of live figures."""
+class _Cost(NamedTuple):
+    """What live figures cost: the stream, % of a core of the browser, its longest task of 50 ms and more."""
+
+    kilobytes: float
+    cpu: float
+    pause: float
+
+
+def _cost(page: Page, lab: Any, runtime_directory: Path, nodes: int) -> _Cost:
+    """Measure over a while of live figures."""
     from tests.support.simulated_supervisor import SimulatedSupervisor
 
     received: list[int] = []
@@ -137,13 +154,17 @@ def _cost(page: Page, lab: Any, runtime_directory: Path, nodes: int) -> tuple[fl
         _show(page)
         page.wait_for_timeout(5000)
         received.clear()
+        if nodes > 1:
+            page.get_by_text(f"{nodes} nodes").click()
+        page.evaluate(_NOTE_PAUSES)
         renderers = _renderers()
         before, began = _cpu_seconds(renderers), time.monotonic()
         page.wait_for_timeout(1000 * _SECONDS)
         seconds = time.monotonic() - began
         used = _cpu_seconds(renderers) - before
+        pause = float(page.evaluate("Math.max(0, ...window.pauses)"))
     page.close()
-    return sum(received) / seconds / 1000, 100 * used / seconds
+    return _Cost(sum(received) / seconds / 1000, 100 * used / seconds, pause)
 
 
 def _renderers() -> list[psutil.Process]:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     Open = Callable[..., Page]
 
-ARTEFACTS = Path(__file__).resolve().parent.parent / "artefacts"
+ROOT = Path(__file__).resolve().parents[2]
+ARTEFACTS = ROOT / "tests/artefacts"
 SECONDS_TO_START = 90.0
 STEPS = """
 window.heliostatSteps = new Set();
@@ -104,20 +105,32 @@ def _wait_until_up(lab: Lab, server: subprocess.Popen[bytes], log: Path) -> None
     pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
 
 
+def as_seen_from_elsewhere(home: Path) -> dict[str, str]:
+    """Environment in which a JupyterLab without Heliostat finds the one of this environment."""
+    from heliostat_kernel.install import install
+
+    install(prefix=str(home))
+    extensions = home / "share/jupyter/labextensions"
+    extensions.mkdir(parents=True, exist_ok=True)
+    if not (extensions / "heliostat").is_symlink():
+        (extensions / "heliostat").symlink_to(ROOT / "labextension/dist")
+    path = os.pathsep.join(str(ROOT / part) for part in ("runtime", "kernel", "magics", "labextension"))
+    return {"JUPYTER_PATH": str(home / "share/jupyter"), "PYTHONPATH": path}
+
+
 @contextlib.contextmanager
 def running_lab(
     base_url: str = "/",
     *,
     home: Path | None = None,
     port: int | None = None,
-    python: str = sys.executable,
     arguments: tuple[str, ...] = (),
     **environment: str,
 ) -> Iterator[Lab]:
     """A JupyterLab with the extension, in a home of its own; ended with all its kernels.
 
-    ``home`` and ``port`` let a second server follow a first one; the home is then kept. ``python``
-    belongs to another environment's JupyterLab.
+    ``home`` and ``port`` let a second server follow a first one; the home is then kept.
+    HELIOSTAT_LAB_PYTHON names the Python of another environment, whose JupyterLab is taken.
     """
     own_home = home is None
     home = home or Path(tempfile.mkdtemp(prefix="hl-"))
@@ -137,7 +150,11 @@ def running_lab(
         "LabApp.user_settings_dir": str(settings),
         "LabApp.workspaces_dir": str(home / "workspaces"),
     }
-    command = [python, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    other = os.environ.get("HELIOSTAT_LAB_PYTHON")
+    if other:
+        arguments += ("--ServerApp.jpserver_extensions=heliostat_lab=True",)
+        environment = {**as_seen_from_elsewhere(home), **environment}
+    command = [other or sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
     command += [f"--{name}={value}" for name, value in options.items()]
     command += arguments
     private = {"HOME": "", "IPYTHONDIR": "i", "JUPYTER_CONFIG_DIR": "c", "JUPYTER_DATA_DIR": "d"}

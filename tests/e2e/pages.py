@@ -24,7 +24,7 @@ def in_own_workspace(lab: Lab, name: str) -> str:
 
 def toolbar_button(page: Page) -> Locator:
     """The notebook's button that shows the panel."""
-    return page.locator('[data-command="heliostat:show-panel"]')
+    return page.locator('.jp-Toolbar [data-jp-item-name="heliostat"]').first
 
 
 def show_panel(page: Page) -> None:
