@@ -1,8 +1,8 @@
 """Long work in the cell that does it: a bar, the metrics as a plot, and a button that cancels.
 
 In a kernel that is one display that is updated; in a terminal, lines of text. Nothing is shown of
-work that ends within a second, and nothing here can end or delay the work: it is told on the
-thread that works, and draws at most a few times a second.
+work that ends within a second, or within what it says itself. Nothing here can end or delay the
+work: it is told on the thread that works, and draws at most a few times a second.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CellProgress"]
 
-_SECONDS_UNSEEN = 1.0
 _SECONDS_BETWEEN = {True: 0.4, False: 5.0}
 """Between two pictures, in a kernel and in a terminal."""
 _MOST_AT_ONCE = 20
@@ -83,7 +82,8 @@ class _Shown:
                 self._draw()
                 self._close_button()
         elif self._drawn_at is None:
-            if now - snapshot.started_at >= _SECONDS_UNSEEN:
+            unseen = self._task.shown_after
+            if unseen is not None and now - snapshot.started_at >= unseen:
                 self._draw()
         elif now - self._drawn_at >= _SECONDS_BETWEEN[self._rich]:
             self._draw()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import signal
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -10,33 +10,25 @@ from IPython.core.error import UsageError
 from heliostat_magics._base import Magic
 from heliostat_magics._modes import MODES, make
 from heliostat_magics._parser import MagicParser, Scope, at_least
+from heliostat_magics._types import names, seconds, seconds_or_never, signal_name
 
 if TYPE_CHECKING:
+    import argparse
+
     from heliostat._ranks import Options, RankGroup
 
-__all__ = ["DistributeMagic", "SpmdMode", "TorchMode", "ensure_group", "names", "seconds"]
+__all__ = [
+    "DistributeMagic",
+    "SpmdMode",
+    "TorchMode",
+    "ensure_group",
+    "names",
+    "seconds",
+    "seconds_or_never",
+    "signal_name",
+]
 
 MOST_BYTES = 1 << 30
-
-
-def seconds(text: str) -> float:
-    """``type=`` for seconds; 0 is off."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        message = f"{text!r} is not a number of seconds"
-        raise argparse.ArgumentTypeError(message)
-    return value
-
-
-def names(text: str) -> str:
-    """``type=`` for the name of a variable."""
-    if not text.isidentifier():
-        message = f"{text!r} is not the name of a variable"
-        raise argparse.ArgumentTypeError(message)
-    return text
 
 
 def ensure_group(count: int | None = None) -> RankGroup:
@@ -158,6 +150,14 @@ class SpmdMode(Magic):
             group=how,
             help="say who is stuck after S (60; 0: off)",
         )
+        parser.add(
+            "--signal-on-interrupt",
+            type=signal_name,
+            default=signal.SIGINT,
+            metavar="SIG",
+            group=how,
+            help="what ranks are sent to stop them (SIGINT)",
+        )
         shown = "what it shows"
         parser.add("--stream", action="store_true", group=shown, help="show output as it comes (default)")
         parser.add("--no-stream", action="store_true", group=shown, help="show it at the end")
@@ -166,6 +166,14 @@ class SpmdMode(Magic):
             choices=("engine", "rank", "order", "type"),
             group=shown,
             help="show it at the end, by rank, as it came, or by type",
+        )
+        parser.add(
+            "--progress-after",
+            type=seconds_or_never,
+            default=2.0,
+            metavar="S",
+            group=shown,
+            help="show a bar after S seconds (2; -1: never)",
         )
         parser.add("--verbose", action="store_true", group=shown, help="tracebacks of all ranks")
         parser.add(
@@ -232,7 +240,13 @@ def _options(arguments: argparse.Namespace) -> Options:
 
     limits = Limits(arguments.grace, arguments.timeout or None, arguments.watch or None)
     by = {"engine": "rank"}.get(arguments.group_outputs, arguments.group_outputs)
-    return Options(limits, by or ("order" if arguments.no_stream else None), arguments.verbose)
+    return Options(
+        limits,
+        by or ("order" if arguments.no_stream else None),
+        arguments.verbose,
+        arguments.progress_after,
+        arguments.signal_on_interrupt,
+    )
 
 
 def _guard(size: int, arguments: argparse.Namespace) -> None:

@@ -8,7 +8,8 @@ from IPython.core.error import UsageError
 
 from heliostat_magics._base import Magic
 from heliostat_magics._parser import MagicParser, Scope, at_least
-from heliostat_magics.distribute import ensure_group, names, seconds
+from heliostat_magics._types import names, seconds
+from heliostat_magics.distribute import ensure_group
 
 if TYPE_CHECKING:
     import argparse

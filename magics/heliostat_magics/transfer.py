@@ -8,7 +8,8 @@ from IPython.core.error import UsageError
 
 from heliostat_magics._base import Magic
 from heliostat_magics._parser import MagicParser, Scope, at_least
-from heliostat_magics.distribute import MOST_BYTES, ensure_group, names
+from heliostat_magics._types import names
+from heliostat_magics.distribute import MOST_BYTES, ensure_group
 
 if TYPE_CHECKING:
     import argparse

@@ -41,6 +41,8 @@ __all__ = [
 SUPERVISOR_VARIABLE = "HELIOSTAT_SUPERVISOR"
 """Set by the owner of a runtime for the scripts that it starts: its supervisor's socket."""
 _KEPT = 50
+SHOWN_AFTER = 1.0
+"""Seconds after which the cell of a task shows a bar, unless the task says otherwise."""
 """Tasks that are remembered; the oldest finished ones go first."""
 
 
@@ -100,8 +102,10 @@ _starter_asked = False
 class Task:
     """Work that is under way, for the one who does it. Made by :func:`task`."""
 
-    def __init__(self, snapshot: TaskSnapshot) -> None:
+    def __init__(self, snapshot: TaskSnapshot, shown_after: float | None = SHOWN_AFTER) -> None:
         self._snapshot = snapshot
+        self.shown_after = shown_after
+        """After how many seconds its cell shows a bar; ``None``: never."""
         self._cancelled = threading.Event()
         self._callbacks: list[Callable[[], None]] = []
 
@@ -171,7 +175,14 @@ class Task:
 
 
 @contextlib.contextmanager
-def task(kind: str, name: str, *, total: float | None = None, unit: str = "") -> Iterator[Task]:
+def task(
+    kind: str,
+    name: str,
+    *,
+    total: float | None = None,
+    unit: str = "",
+    shown_after: float | None = SHOWN_AFTER,
+) -> Iterator[Task]:
     """Open a task for the length of a ``with`` block.
 
     Parameters
@@ -182,11 +193,14 @@ def task(kind: str, name: str, *, total: float | None = None, unit: str = "") ->
         What the user calls it.
     total, unit:
         How much there is to do, counted in ``unit`` (``"rounds"``); ``None``: not known.
+    shown_after:
+        After how many seconds the cell shows a bar; ``None``: never.
     """
     _report_to_starter()
     now = time.time()
     made = Task(
-        TaskSnapshot(uuid.uuid4().hex[:12], kind, name, unit, TaskState.RUNNING, now, now, total=total)
+        TaskSnapshot(uuid.uuid4().hex[:12], kind, name, unit, TaskState.RUNNING, now, now, total=total),
+        shown_after,
     )
     with _lock:
         _tasks[made.snapshot.task_id] = made

@@ -56,6 +56,13 @@ FEATURES: tuple[Feature, ...] = (
         "actor table", "ray._raylet", "GlobalStateAccessor.get_actor_table", (), "losses unknown in plans"
     ),
     Feature(
+        "notes about deaths",
+        "ray._private.worker",
+        "print_to_stdstream",
+        ("data", "ignore_prefix"),
+        "Ray's note stands beside ours",
+    ),
+    Feature(
         "calls of Ray Train",
         "ray.train.v2._internal.execution.train_fn_utils",
         "set_train_fn_utils",

@@ -35,6 +35,7 @@ __all__ = ["Options", "conduct"]
 _TICK_SECONDS = 0.1
 """How often held output is looked at."""
 _NEWS_SECONDS = 1.5
+_PROGRESS_SECONDS = 1.0
 _CONNECTION_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket closed")
 
 
@@ -46,6 +47,10 @@ class Options:
     group_by: str | None = None
     verbose: bool = False
     """Whether the tracebacks of all ranks are shown, not only that of the first."""
+    progress_after: float | None = 2.0
+    """After how many seconds a bar tells how many ranks are done; ``None``: never."""
+    signal: int = signal.SIGINT
+    """What ranks are sent when the cell is to stop."""
 
 
 class _Conductor:
@@ -59,7 +64,7 @@ class _Conductor:
         """Why the ranks were told to stop; empty while nobody told them."""
         self._stopped_at: float | None = None
         self._urgent = False
-        self._last_news = run.began
+        self._last_news = self._last_told = run.began
         self._killed: list[int] = []
         self._done: set[int] = set()
 
@@ -77,6 +82,7 @@ class _Conductor:
             else:
                 self._watch()
             self.output.show(time.monotonic())
+            self._tell_progress()
         self.output.show(time.monotonic(), all_of_it=True)
 
     def stop(self, reason: str) -> None:
@@ -85,7 +91,7 @@ class _Conductor:
             self._urgent = True
             return
         self.reason, self._stopped_at = reason, time.monotonic()
-        self.group.stop_run(self.run)
+        self.group.stop_run(self.run, self.options.signal)
 
     def _moment(self) -> Moment:
         return Moment(
@@ -132,6 +138,14 @@ class _Conductor:
         for number in self.run.pending:
             self._killed.append(number)
             self.group.kill_rank(number)
+
+    def _tell_progress(self) -> None:
+        """Have the bar drawn though nothing changed: it is due, or shows how long the cell takes."""
+        now, after = time.monotonic(), self.options.progress_after
+        if after is None or now - self.run.began < after or now - self._last_told < _PROGRESS_SECONDS:
+            return
+        self._last_told = now
+        self.task.update(done=len(self._done))
 
     def _watch(self) -> None:
         self._last_news = time.monotonic()
@@ -233,7 +247,13 @@ def conduct(
     KeyboardInterrupt
         It was interrupted.
     """
-    with progress.task("distribute", _name(run.code), total=len(run.ranks), unit="ranks") as task:
+    with progress.task(
+        "distribute",
+        _name(run.code),
+        total=len(run.ranks),
+        unit="ranks",
+        shown_after=options.progress_after,
+    ) as task:
         conductor = _Conductor(group, run, options, screen or Screen(), task)
         if started is not None:
             started(conductor.output)

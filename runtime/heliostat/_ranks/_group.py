@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -92,6 +93,8 @@ class RankGroup:
         """Return when every rank listens; those that died are started anew. Raises RankError."""
         import ray
 
+        from heliostat._cluster.deaths import explained_elsewhere
+
         with self._lock:
             for number, rank in enumerate(self.ranks):
                 if rank.dead:
@@ -108,6 +111,7 @@ class RankGroup:
                 raise RankError(message, "See %runtime log, or try %ranks restart.") from error
             for rank, prepared in zip(coming, found, strict=True):
                 rank.prepared = prepared
+                explained_elsewhere(prepared.pid)
             if len(coming) == len(self.ranks):
                 self._sort()
             self._settle(coming)
@@ -145,11 +149,11 @@ class RankGroup:
         chosen = self._chosen(range(self.size) if ranks is None else ranks)
         return self._talk.run(chosen, code, quiet=quiet, keep=keep, expressions=expressions)
 
-    def stop_run(self, run: Run) -> None:
+    def stop_run(self, run: Run, signal: int = signal.SIGINT) -> None:
         """Interrupt a cell wherever it runs, and free who waits in a collective for others."""
         run.signalled = True
         pending = [number for number in run.pending if number < self.size]
-        stops = [{"request": run.requests[number]} for number in pending]
+        stops = [{"request": run.requests[number], "signal": int(signal)} for number in pending]
         self._talk.tell(self._chosen(pending), "rank_stop_request", stops)
         self.tell([number for number in range(self.size) if number not in pending], "rank_drop_request")
 

@@ -131,8 +131,9 @@ class RankKernel(IPythonKernel):
         if _ours(self.get_parent("shell")).get("keep"):
             self.scope.results[request] = self.scope.last
         self.scope.last = None
-        if reply["status"] == "error" and reply["ename"] in ("KeyboardInterrupt", "CancelledError"):
-            self.scope.after_interrupt()
+        if reply["status"] == "error":
+            stopped = reply["ename"] in ("KeyboardInterrupt", "CancelledError")
+            self.scope.after_failure(stopped=stopped)
         return reply
 
     def finish_metadata(self, parent: Any, metadata: Any, reply_content: Any) -> Any:
@@ -146,15 +147,17 @@ class RankKernel(IPythonKernel):
     async def rank_stop_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """Interrupt a cell if it runs, or see to it that it will not."""
         request = parent["content"]["request"]
+        number = parent["content"].get("signal", signal.SIGINT)
         with self._lock:
             running = self._running == request
             if not running:
                 self._refused.add(request)
         if running:
             # Directed at the thread: only there it ends what waits in the operating system.
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-            # One that waits in a collective sees the signal when its connections break.
-            self.scope.cut_links()
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+            if number == signal.SIGINT:
+                # One that waits in a collective sees the signal when its connections break.
+                self.scope.cut_links()
             # A cell that awaits is cancelled by a callback, for which the loop must wake up.
             self.io_loop.add_callback(lambda: None)
         self._answer(stream, ident, parent, {"running": running})

@@ -30,6 +30,7 @@ BYTES_A_SECOND = 800_000
 LIVE_SECONDS = 0.5
 """How long a line without an end is held back before it is shown as it grows."""
 LIVE_WIDTH = 160
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class Output:
@@ -137,10 +138,10 @@ class Output:
         if "display_id" in transient:
             # Each rank has displays of its own under the same name.
             transient["display_id"] = f"{transient['display_id']}-rank-{rank}"
-        shown = {**content, "transient": transient}
-        identity = json.dumps(
-            [content.get("data"), content.get("metadata"), transient], sort_keys=True, default=str
-        )
+        # The page would look for the widget's model in the notebook's kernel, where it is not.
+        data = {form: value for form, value in content.get("data", {}).items() if form != _WIDGET}
+        shown = {**content, "data": data, "transient": transient}
+        identity = json.dumps([data, content.get("metadata"), transient], sort_keys=True, default=str)
         return Piece(kind, [identity], now, shown)
 
     def _grouped(self) -> Iterator[Folded]:

@@ -121,11 +121,12 @@ class RankScope:
             with contextlib.suppress(Exception):
                 dist.destroy_process_group()
 
-    def after_interrupt(self) -> None:
-        """Free what the interrupted cell held, and the ranks that wait for this one."""
+    def after_failure(self, *, stopped: bool) -> None:
+        """Free what the cell held that failed; if it was stopped, also the ranks that wait for this one."""
         error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
         _tracebacks.clear(error)
-        self.drop_group()
+        if stopped:
+            self.drop_group()
         gc.collect()
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():

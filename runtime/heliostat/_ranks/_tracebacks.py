@@ -104,6 +104,9 @@ def clear(error: BaseException | None) -> None:
         seen.add(id(error))
         if error.__traceback__ is not None:
             traceback.clear_frames(error.__traceback__)
+            for frame, _ in traceback.walk_tb(error.__traceback__):
+                # Whoever showed the traceback had a copy made of the variables, which reading renews.
+                _ = frame.f_locals
         error = error.__cause__ or error.__context__
     for name in ("last_exc", "last_value", "last_traceback", "last_type"):
         if hasattr(sys, name):
