@@ -38,13 +38,17 @@ _CLICKS = """
 () => new Promise(resolve => {
   const began = performance.now();
   const times = {};
+  const size = () => document.querySelector('#heliostat-size-cpus').value;
+  const wanted = size();
   const look = () => {
     if (!times.seen && document.querySelector('[data-testid="heliostat-plan"]') === null
         || document.querySelector('[data-testid="heliostat-plan"] .heliostat-mod-main:disabled')) {
       times.seen ??= performance.now() - began;
     }
-    const outcome = document.querySelector('[data-testid="heliostat-resize-outcome"]');
-    if (outcome) {
+    const isUnderWay = document.querySelector(
+      '[data-testid="heliostat-plan"], [data-testid="heliostat-resizing"]'
+    );
+    if (isUnderWay === null && size() === wanted) {
       times.done = performance.now() - began;
       observer.disconnect();
       resolve(times);
