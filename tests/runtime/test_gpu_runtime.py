@@ -48,6 +48,11 @@ def test_parking(owner: Owner) -> None:
     gpu_checks.check_parking(owner, "logical")
 
 
+def test_ranks(owner: Owner) -> None:
+    """A training with a GPU for each rank has them side by side."""
+    gpu_checks.check_ranks(owner, "logical")
+
+
 def test_samples(owner: Owner) -> None:
     """Samples carry the GPUs."""
     gpu_checks.check_samples(owner, "logical")
@@ -75,6 +80,7 @@ def test_real_gpus(tmp_path: Path) -> None:
     try:
         gpu_checks.check_devices_are_distinct(owner, "cuda")
         gpu_checks.check_parking(owner, "cuda")
+        gpu_checks.check_ranks(owner, "cuda")
         gpu_checks.check_samples(owner, "cuda")
     finally:
         owner.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -390,6 +391,68 @@ def test_losses_are_not_endured_for_ever() -> None:
     assert (failed.value.rank, failed.value.exit_code) == (1, 7)
 
 
+def small_cgroup() -> Path | None:
+    """A new memory group of this machine with a low limit; ``None`` where none can be made."""
+    from pathlib import Path
+
+    for root, limit in (("memory", "memory.limit_in_bytes"), ("", "memory.max")):
+        group = Path("/sys/fs/cgroup", root, f"heliostat-test-{os.getpid()}")
+        try:
+            group.mkdir()
+            (group / limit).write_text(str(400 << 20))
+        except OSError:
+            with contextlib.suppress(OSError):
+                group.rmdir()
+            continue
+        return group
+    return None
+
+
+def test_a_rank_without_memory_is_told_as_one() -> None:
+    """What the kernel kills for want of memory is named so, with what helps."""
+    group = small_cgroup()
+    if group is None:
+        pytest.skip("this machine lets nobody limit the memory of a process")
+
+    def train() -> None:
+        from pathlib import Path
+
+        if get_context().get_rank() == 1:
+            (Path((get_context().get_hyper_params() or {})["group"]) / "cgroup.procs").write_text(
+                str(os.getpid())
+            )
+            kept = []
+            while True:
+                kept.append(bytearray(os.urandom(1 << 20)) * 16)
+        time.sleep(60)
+
+    config = PyTorchScalingConfig(num_workers_per_node=2, max_failures=0)
+    try:
+        with pytest.raises(
+            TrainingError, match="rank 1: its process was killed for want of memory"
+        ) as failed:
+            PyTorchDistributor(train, config).run(hyper_params={"group": str(group)})
+        assert failed.value.out_of_memory
+        assert "smaller batches" in str(failed.value)
+    finally:
+        until(lambda: not (group / "cgroup.procs").read_text(), 10, "the group is empty")
+        group.rmdir()
+
+
+def test_losses_are_counted() -> None:
+    """A rank that is lost in each attempt ends the training after ``max_failures`` restarts."""
+
+    def train() -> None:
+        get_context().get_metrics_reporter().log_metrics({"here": True})
+        if get_context().get_rank() == 1:
+            os._exit(3)
+        time.sleep(60)
+
+    config = PyTorchScalingConfig(num_workers_per_node=2, max_failures=1)
+    with pytest.raises(TrainingError, match="loss number 2; max_failures allows no more"):
+        PyTorchDistributor(train, config).run()
+
+
 def test_a_hang_in_a_collective_is_reported(tmp_path: Path) -> None:
     """Ranks that wait for different things are given up, with where each of them is."""
 
@@ -589,3 +652,52 @@ def test_the_number_of_ranks_follows_the_runtime(runtime: Runtime, tmp_path: Pat
     assert result.restarts == 0
     epochs = [metrics["epoch"] for metrics in result.get_metrics_history()]
     assert epochs == list(range(len(epochs)))
+
+
+def test_a_lost_node_is_gone_on_without(runtime: Runtime, tmp_path: Path) -> None:
+    """With a node of its ranks gone, an elastic training goes on from the checkpoint on what is left."""
+    import psutil
+    import ray
+
+    runtime.resize(cpus=2, nodes=2)
+
+    def train() -> None:
+        from pathlib import Path
+
+        context = get_context()
+        found = context.get_checkpoint()
+        epoch = 0 if found is None else int((found / "epoch.txt").read_text()) + 1
+        mine = Path((context.get_hyper_params() or {})["scratch"]) / f"rank-{context.get_rank()}"
+        mine.mkdir(exist_ok=True)
+        end = 10**9 if found is None else epoch + 3
+        while epoch < end:
+            (mine / "epoch.txt").write_text(str(epoch))
+            context.report({"epoch": epoch}, checkpoint=mine if context.get_rank() == 0 else None)
+            epoch += 1
+            time.sleep(0.05)
+
+    def lose() -> None:
+        def now() -> _progress.TaskSnapshot | None:
+            return next((t.snapshot for t in _progress.tasks() if not t.snapshot.state.finished), None)
+
+        until(lambda: (task := now()) is not None and task.metrics.get("epoch", 0) > 3, 60, "it trains")
+        task = now()
+        assert task is not None
+        head = ray.get_runtime_context().get_node_id()
+        (other,) = [worker.pid for worker in task.workers if not head.startswith(worker.node or "-")]
+        raylet = psutil.Process(other).parent()
+        assert raylet is not None
+        raylet.kill()
+
+    loser = threading.Thread(target=lose)
+    loser.start()
+    config = PyTorchScalingConfig(min_workers=1, max_workers=2)
+    result = PyTorchDistributor(train, config).run(
+        hyper_params={"scratch": str(tmp_path)}, artifact_stage_location=str(tmp_path / "artifacts")
+    )
+    loser.join()
+    assert (result.world_sizes, result.restarts) == ([2, 1], 1)
+    epochs = [metrics["epoch"] for metrics in result.get_metrics_history()]
+    assert epochs == list(range(len(epochs)))
+    with open(result.get_logs()["rank-0"].parent / "training.log") as log:  # noqa: PTH123
+        assert "takes no worker any more" in log.read()

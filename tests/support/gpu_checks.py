@@ -55,3 +55,44 @@ def check_samples(owner: Owner, device: Device) -> None:
     assert all(uuid and limit > 0 for uuid, limit, _ in gpus)
     if device == "cuda":
         assert all(power is not None and power > 0 for _, _, power in gpus)
+
+
+_RANKS = """
+from heliostat.modeling.distributors.pytorch import PyTorchDistributor, PyTorchScalingConfig
+from heliostat.modeling.distributors.pytorch import WorkerResourceConfig, get_context
+
+def train():
+    import os
+    import torch
+    import torch.distributed as dist
+
+    context = get_context()
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
+    on = torch.device("cuda", context.get_local_rank()) if dist.get_backend() == "nccl" else "cpu"
+    total = torch.ones(1, device=on)
+    dist.all_reduce(total)
+    seen = [None] * context.get_world_size()
+    dist.all_gather_object(seen, os.environ["CUDA_VISIBLE_DEVICES"])
+    chosen = torch.cuda.current_device() if torch.cuda.is_available() else None
+    metrics = {"total": total, "seen": seen, "chosen": chosen, "on": dist.get_backend()}
+    context.get_metrics_reporter().log_metrics({**metrics, "default": context.get_default_backend()})
+
+each = WorkerResourceConfig(num_cpus=0, num_gpus=1)
+"""
+
+
+def check_ranks(owner: Owner, device: Device) -> None:
+    """Ranks of a training see the devices of all ranks of their node; on real GPUs NCCL sums there."""
+    count = int(owner.run("ray.cluster_resources()['GPU']"))
+    # Where Ray alone counts the GPUs there is no NCCL: there the function makes its own group.
+    legacy = "1" if device == "logical" else ""
+    owner.run(f"os.environ['PYTORCH_USE_LEGACY_TRAINER'] = {legacy!r}")
+    owner.run(_RANKS)
+    owner.run(f"config = PyTorchScalingConfig(1, {count}, each)")
+    found = owner.run("PyTorchDistributor(train, config).run().get_metrics()", seconds=120)
+    assert found["total"] == count
+    assert len(set(found["seen"])) == 1
+    assert len(set(found["seen"][0].split(","))) == count
+    assert found["default"] == "nccl"
+    assert (found["on"], found["chosen"]) == (("gloo", None) if device == "logical" else ("nccl", 0))

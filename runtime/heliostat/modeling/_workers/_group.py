@@ -58,6 +58,8 @@ class Group:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.workers: list[Worker] = []
+        self.unreachable: set[str] = set()
+        """Nodes that took no worker in place of one that died; Ray may not know yet that they are gone."""
         self._reservation: Any = None
         self._bundles: list[int] = []
         """Which bundle of the reservation each worker sits in."""
@@ -91,15 +93,17 @@ class Group:
 
         Returns how many workers there are now; ranks are counted anew.
         """
+        nodes = [worker.node_id for worker in self.workers]
         self.workers = [
-            worker if worker.alive else self._begin(bundle, self._node_of(bundle))
+            worker if worker.alive else self._begin(bundle, self._node_of(bundle) or worker.node_id)
             for worker, bundle in zip(self.workers, self._bundles, strict=True)
         ]
         deadline = time.monotonic() + timeout
         here = [worker.wait_until_here(deadline) for worker in self.workers]
-        for worker, came in zip(self.workers, here, strict=True):
+        for worker, node, came in zip(self.workers, nodes, here, strict=True):
             if not came:
                 worker.kill()
+                self.unreachable.add(node)
         self._bundles = [bundle for bundle, came in zip(self._bundles, here, strict=True) if came]
         self.workers = [worker for worker, came in zip(self.workers, here, strict=True) if came]
         return len(self.workers)

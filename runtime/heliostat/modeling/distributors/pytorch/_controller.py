@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from heliostat._progress import WorkerSnapshot
+from heliostat.exceptions import ConfigurationError
 from heliostat.modeling._workers import Layout, lease
 from heliostat.modeling.distributors.pytorch import _ahead
 from heliostat.modeling.distributors.pytorch._attempt import Attempt, AttemptEnd, Verdict
@@ -84,6 +85,8 @@ class Controller:
         self._attempts = 0
         self._workers: dict[int, WorkerSnapshot] = {}
         self._looked = self._noted = 0.0
+        self._gone: set[str] = set()
+        self._lost: AttemptEnd | None = None
 
     def run(self) -> Record:
         """Train to the end.
@@ -96,7 +99,7 @@ class Controller:
             The runtime is too small.
         """
         while True:
-            placement = plan_placement(self._config, nodes(), resize_target())
+            placement = self._plan()
             error: BaseException | None = None
             layout = Layout(
                 placement.workers,
@@ -117,6 +120,15 @@ class Controller:
                 raise error
             if done:
                 return self.record
+
+    def _plan(self) -> Placement:
+        try:
+            return plan_placement(self._config, nodes(self._gone), resize_target())
+        except ConfigurationError as missing:
+            if self._lost is None:
+                raise
+            log = self._log(self._lost.rank)
+            raise lost_error(self._lost, self.record.restarts, log, missing) from missing
 
     def _on_group(self, group: Group, placement: Placement) -> bool:
         """Train on these workers; returns False when another number of them is wanted."""
@@ -192,9 +204,12 @@ class Controller:
             # What NCCL and CUDA keep of a lost neighbour does not outlive the process.
             for rank in range(len(group.workers)):
                 group.kill(rank)
+        self._lost = end
         count = group.refill(_REFILL_TIMEOUT_S)
-        if count < (config.least if self._config else placement.workers):
-            raise lost_error(end, record.restarts, self._log(end.rank))
+        if count < placement.workers:
+            self._gone |= group.unreachable
+            lost = ", ".join(sorted(node[:8] for node in group.unreachable))
+            self._display.say(f"Node {lost} takes no worker any more: going on without it.")
         return count
 
     def _wants_resize(self, workers: int) -> bool:
@@ -202,7 +217,7 @@ class Controller:
         if config is None or not config.elastic or time.monotonic() - self._looked < _RESIZE_POLL_S:
             return False
         self._looked = time.monotonic()
-        return wanted_workers(config, nodes(), resize_target()) != workers
+        return wanted_workers(config, nodes(self._gone), resize_target()) != workers
 
     def _hear(self, rank: int, value: Any) -> None:
         if isinstance(value, Printed):

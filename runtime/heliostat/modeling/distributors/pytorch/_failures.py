@@ -15,6 +15,7 @@ from heliostat.modeling.distributors.pytorch._frames import (
 )
 
 if TYPE_CHECKING:
+    from heliostat.exceptions import ConfigurationError
     from heliostat.modeling.distributors.pytorch._attempt import AttemptEnd
     from heliostat.modeling.distributors.pytorch._job import Frame
 
@@ -39,8 +40,10 @@ def raised_error(end: AttemptEnd, log: str) -> TrainingError:
     return raised
 
 
-def lost_error(end: AttemptEnd, times: int, log: str) -> TrainingError:
-    """A process was lost once too often."""
+def lost_error(
+    end: AttemptEnd, times: int, log: str, missing: ConfigurationError | None = None
+) -> TrainingError:
+    """A process was lost once too often, or what is left is ``missing`` something."""
     death = end.death
     text = death.text if death is not None else "the ranks lost each other"
     if death is None and end.outcome is not None:
@@ -49,6 +52,8 @@ def lost_error(end: AttemptEnd, times: int, log: str) -> TrainingError:
     if death is not None and death.out_of_memory:
         action = "Give each worker more memory, use fewer workers, or smaller batches."
     often = "" if times == 1 else f" It was loss number {times}; max_failures allows no more."
+    if missing is not None:
+        often, action = f" {missing.message}", missing.action
     fields: dict[str, Any] = {"rank": end.rank, "log": log}
     if death is not None:
         fields |= {"exit_code": death.code, "out_of_memory": death.out_of_memory}

@@ -102,7 +102,8 @@ def process_group(job: Job, device: int | None) -> Iterator[None]:
     if device is not None:
         import torch
 
-        torch.cuda.set_device(device)
+        if torch.cuda.is_available():
+            torch.cuda.set_device(device)
     restore = _accept_further_calls(job, backend)
     try:
         if not job.legacy:

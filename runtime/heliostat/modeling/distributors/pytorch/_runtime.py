@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from heliostat.modeling.distributors.pytorch._plan import NodeSize
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 def connect() -> None:
@@ -18,14 +22,21 @@ def connect() -> None:
     _handle.init().wait()
 
 
-def nodes() -> list[NodeSize]:
-    """Sizes of the nodes that are alive."""
+def nodes(without: Collection[str] = ()) -> list[NodeSize]:
+    """Sizes of the nodes that are alive, but for those of the ids ``without``."""
+    from heliostat import _handle
+
+    runtime = _handle.current()
+    if runtime is not None and runtime.alive:
+        # Ray's own list keeps the sizes that nodes were started with.
+        known = [node for node in runtime.nodes() if node.state == "alive" and node.node_id not in without]
+        return [NodeSize(int(node.cpus), int(node.gpus)) for node in known]
     import ray
 
     return [
         NodeSize(int(node["Resources"].get("CPU", 0)), int(node["Resources"].get("GPU", 0)))
         for node in ray.nodes()
-        if node["Alive"]
+        if node["Alive"] and node["NodeID"] not in without
     ]
 
 
