@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import datasets
+from datasets.iterable_dataset import ArrowExamplesIterable
 
 from heliostat.data._batches import SHUFFLE_ROWS, rebatched
 from heliostat.data._sources._base import streamed as stream
@@ -32,15 +33,21 @@ def streamed(
     """Return a data set of single rows that are read as they are asked for."""
     features = _features(source.schema())
     settings = {"source": source, "limit": limit, "batch_size": batch_size, "drop_last": drop_last_batch}
-    dataset = datasets.IterableDataset.from_generator(_rows, features, gen_kwargs=settings)
+    # Not from_generator(): it pickles its arguments to tell them apart, and with them the rows.
+    dataset = datasets.IterableDataset(
+        ArrowExamplesIterable(_tables, settings), datasets.DatasetInfo(features=features)
+    )
     return dataset.shuffle(buffer_size=min(SHUFFLE_ROWS, 10_000)) if shuffle else dataset
 
 
-def _rows(source: Source, limit: int | None, batch_size: int, *, drop_last: bool) -> Iterator[dict[str, Any]]:
+def _tables(
+    source: Source, limit: int | None, batch_size: int, *, drop_last: bool
+) -> Iterator[tuple[int, pa.Table]]:
     schema = _features(source.schema()).arrow_schema
-    for table in rebatched(_conformed(source.reader(limit=limit), schema), batch_size):
+    tables = rebatched(_conformed(source.reader(limit=limit), schema), batch_size)
+    for number, table in enumerate(tables):
         if table.num_rows == batch_size or not drop_last:
-            yield from table.to_pylist()
+            yield number, table
 
 
 def _conformed(reader: pa.RecordBatchReader, schema: pa.Schema) -> pa.RecordBatchReader:
