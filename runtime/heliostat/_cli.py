@@ -1,4 +1,4 @@
-"""The ``heliostat`` command: ``status``, ``doctor``, ``reap`` and ``run``.
+"""The ``heliostat`` command: ``status``, ``doctor``, ``reap``, ``collect`` and ``run``.
 
 Exit codes: 0 done, 1 something failed (a cell, a check), 2 the command line cannot be used,
 130 interrupted. Scripts that are run pass their own code on.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 from heliostat._doctor import doctor
 
                 return doctor(as_json=options.json)
-            case "reap":
-                return _reap()
+            case "reap" | "collect":
+                return _clean(options)
             case _:
                 return _run(parser, options, passed_on)
     except HeliostatError as error:
@@ -72,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="check the installation and say how to mend it")
     doctor.add_argument("--json", action="store_true", help="print the checks as JSON")
     commands.add_parser("reap", help="clean up what killed runtimes left behind")
+    collect = commands.add_parser("collect", help="remove what killed writers left on stages, in datasets")
+    collect.add_argument("name", nargs="*", help="@stage/path or a dataset (default: all stages)")
+    collect.add_argument(
+        "--older-than", type=_hours, default=24.0, metavar="H", help="hours; younger files stay (default: 24)"
+    )
+    collect.add_argument("--dry-run", action="store_true", help="only list what would be removed")
     run = commands.add_parser("run", help="run a notebook or a script on a runtime")
     run.add_argument("file", type=Path, help="notebook.ipynb or script.py")
     where = run.add_mutually_exclusive_group()
@@ -90,6 +97,17 @@ def _seconds(text: str) -> float:
         message = f"{text!r} is not a number of seconds above 0"
         raise argparse.ArgumentTypeError(message)
     return seconds
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = -1.0
+    if not 0 <= hours < 24 * 36500:
+        message = f"{text!r} is not a number of hours"
+        raise argparse.ArgumentTypeError(message)
+    return hours
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, passed_on: list[str]) -> int:
@@ -114,10 +132,15 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, passed_on
     return None
 
 
-def _reap() -> int:
-    from heliostat._supervisor.reaper import reap
+def _clean(options: argparse.Namespace) -> int:
+    if options.command == "reap":
+        from heliostat._supervisor.reaper import reap
 
-    done = reap()
+        done = reap()
+    else:
+        from heliostat._collect import collect
+
+        done = collect(options.name, timedelta(hours=options.older_than), dry_run=options.dry_run)
     print("\n".join(done) if done else "Nothing to clean up.")
     return 0
 

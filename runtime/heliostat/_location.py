@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,7 @@ from heliostat.exceptions import ConfigurationError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import timedelta
 
 _ASIDE_PREFIX, _ASIDE_SUFFIX = ".heliostat-", ".part"
 
@@ -32,6 +34,7 @@ class Entry:
 
 
 Entries: TypeAlias = list[Entry]
+Names: TypeAlias = list[str]
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,33 @@ class Location:
             else:
                 raise FileNotFoundError
 
+    def collect_garbage(self, older_than: timedelta, *, dry_run: bool = False) -> Names:
+        """Remove what writers left below this place that were killed before a file had its name.
+
+        Parameters
+        ----------
+        older_than:
+            Younger ones may be those of a writer that is at work.
+        dry_run:
+            Remove nothing.
+
+        Returns
+        -------
+        list
+            What was, or would be, removed.
+        """
+        import pyarrow.fs as pa_fs
+
+        limit = time.time() - older_than.total_seconds()
+        with told(self, "listed"):
+            selector = pa_fs.FileSelector(self.path, allow_not_found=True, recursive=True)
+            infos = [i for i in self.filesystem.get_file_info(selector) if _is_aside(i.base_name)]
+        below = len(self.path.rstrip("/")) + 1
+        left = [self.join(i.path[below:]) for i in infos if i.is_file and _is_before(i, limit)]
+        for location in left if not dry_run else ():
+            location.delete()
+        return [location.url for location in left]
+
     def _info(self) -> Any:
         with told(self, "looked up"):
             return self.filesystem.get_file_info(self.path)
@@ -222,6 +252,11 @@ def inner_parts(path: str, inside: str) -> list[str]:
 
 def _is_aside(name: str) -> bool:
     return name.startswith(_ASIDE_PREFIX) and name.endswith(_ASIDE_SUFFIX)
+
+
+def _is_before(info: Any, limit: float) -> bool:
+    seconds = _seconds(info)
+    return seconds is not None and seconds <= limit
 
 
 def _seconds(info: Any) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 from pyarrow import feather
+from tests.runtime.test_data_types import COLUMNS, SHAPES, TIMES
 
 import heliostat
 from heliostat._stages import open_location
@@ -127,6 +129,10 @@ def _ray(_: World) -> Any:
     return ray.data.from_arrow(TABLE)
 
 
+def _files(world: World, kind: str, where: str) -> DataConnector:
+    return DataConnector.from_sources(None, [f"{getattr(world, where)}/{kind}"])
+
+
 _of = DataConnector.from_dataframe
 SOURCES: dict[str, Callable[[World], DataConnector]] = {
     "DuckDB relation": lambda world: _of(world.session.table("t")),
@@ -149,9 +155,7 @@ SOURCES: dict[str, Callable[[World], DataConnector]] = {
     ),
     "SQLite": lambda world: DataConnector.from_sql("SELECT * FROM t", world.sqlite),
     **{
-        f"{kind} {where}": lambda world, kind=kind, where=where: DataConnector.from_sources(
-            None, [f"{getattr(world, where)}/{kind}"]
-        )
+        f"{kind} {where}": partial(_files, kind=kind, where=where)
         for where in ("local", "cloud")
         for kind in FORMATS
     },
@@ -203,3 +207,23 @@ def test_every_source_in_every_form(world: World, kind: str) -> None:
             connector.count()
     else:
         assert connector.count() == 10
+
+
+def _tensor(name: str) -> tuple[Any, ...] | str:
+    """What a column is in TensorFlow, or why it is not."""
+    connector = _of(pa.table({name: COLUMNS[name]}))
+    try:
+        (batch,) = connector.to_tf_dataset(batch_size=2).as_numpy_iterator()
+    except Exception as error:
+        return str(error)
+    return str(batch[name].dtype), batch[name].shape
+
+
+def test_types_in_tensorflow(world: World) -> None:
+    """Each type is the array that is documented, or the column is refused by name."""
+    found = {name: _tensor(name) for name in COLUMNS}
+    arrays = {name: shape for name, shape in SHAPES.items() if name not in TIMES}
+    assert {name: found[name] for name in arrays} == arrays
+    refused = {name: text for name, text in found.items() if isinstance(text, str)}
+    assert [name for name, text in refused.items() if f"'{name}'" not in text] == []
+    assert {*TIMES, "time", "struct", "map", "list ragged", "decimal huge"} <= set(refused)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.support.rest_catalog import RestCatalogServer
 
 from heliostat.data.data_source import DatasetInfo
 from heliostat.dataset import Dataset, DatasetNotExistError, create_from_dataframe
@@ -176,6 +177,54 @@ def test_a_place_and_a_catalog_can_be_chosen(tmp_path: Path, monkeypatch: pytest
     create_from_dataframe(None, "db.sch.moved", "v1", {"i": [2]})
     assert column("db.sch.moved", "v1") == [2]
     assert (tmp_path / "company").is_dir()
+
+
+def test_a_rest_catalog_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a REST catalog: versions, races, killed writers, garbage, deletion, plain readers, a wrong token."""
+    from pyiceberg.catalog import load_catalog
+
+    server = RestCatalogServer(tmp_path / "company")
+    try:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        _read_configuration_anew(monkeypatch)
+        dataset = create_from_dataframe(
+            None, "db.sch.far", "v1", {"i": [1, 2]}, comment="one", label_cols=["i"]
+        )
+        told = run(
+            [
+                "create_from_dataframe(None, 'db.sch.far', 'v2', rows(100_000))",
+                "create_from_dataframe(None, 'db.sch.far', 'v2', rows(100_000))",
+                "create_from_dataframe(None, 'db.sch.far', 'v3', rows(100_000))",
+                "before(_commit, '_stage', die); create_from_dataframe(None, 'db.sch.far', 'v4', rows())",
+                "create_from_dataframe(None, 'new', 'v1', rows(50_000))",
+            ]
+        )
+        assert sorted(json.loads(text)[0] for _, text in told if text) == ["DatasetExistError"]
+        assert sorted(map(str, dataset.list_versions())) == ["v1", "v2", "v3"]
+        assert column("db.sch.far", "v1") == [1, 2]
+        assert column("db.sch.far", "v2") == column("db.sch.far", "v3") == list(range(100_000))
+        assert column("warehouse.main.new", "v1") == list(range(50_000))
+        again = Dataset.load(None, "db.sch.far").select_version("v1").selected_version
+        assert again is not None
+        assert (again.comment, again.label_cols) == ("one", ["i"])
+        assert len([path for path in dataset.collect_garbage(timedelta(0)) if path.endswith(".parquet")]) == 1
+        # A process that knows nothing of us reads a version by its tag.
+        table = load_catalog("company").load_table(("db.sch", "far"))
+        assert table.scan(snapshot_id=table.refs()["v1"].snapshot_id).to_arrow()["i"].to_pylist() == [1, 2]
+        dataset.delete_version("v2")
+        assert sorted(map(str, dataset.list_versions())) == ["v1", "v3"]
+        dataset.delete()
+        with pytest.raises(DatasetNotExistError):
+            Dataset.load(None, "db.sch.far")
+        monkeypatch.setenv("PYICEBERG_CATALOG__COMPANY__TOKEN", "wr0ng")
+        (answer,) = run(["Dataset.load(None, 'new')"])
+        assert json.loads(answer[1])[0] == "ConfigurationError"
+        assert "The token is not known" in answer[1]
+    finally:
+        server.stop()
+    (answer,) = run(["Dataset.load(None, 'new')"])
+    assert json.loads(answer[1])[0] == "ConfigurationError"
 
 
 def test_datasets_live_on_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

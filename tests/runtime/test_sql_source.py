@@ -218,6 +218,24 @@ def test_an_interrupted_read_ends_in_the_database(ask: Ask, postgres: PostgresSe
     wait_for(lambda: not postgres.running("interrupt me"), 10)
 
 
+def test_an_interrupted_read_of_sqlite_ends_at_once(ask_sqlite: Ask) -> None:
+    """Ctrl-C ends the wait; the query, which SQLite's driver cannot end, goes on beside to its next rows."""
+
+    def running() -> bool:
+        return any(thread.name == "heliostat-sql" for thread in threading.enumerate())
+
+    def interrupt() -> None:
+        wait_for(running, 20)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    numbers = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 10000000)"
+    with pytest.raises(KeyboardInterrupt):
+        ask_sqlite(f"{numbers} SELECT count(*) AS n FROM r").reader()
+    assert running()
+    wait_for(lambda: not running(), 60)
+
+
 def test_a_closed_and_a_forgotten_reader_end_in_the_database(ask: Ask, postgres: PostgresServer) -> None:
     """A reader that is closed or dropped before its end does not leave its query running."""
     query = "SELECT g, 'forget me' AS x FROM generate_series(1, 20000) g, generate_series(1, 20000) h"

@@ -95,7 +95,7 @@ def test_a_failed_write_leaves_what_was_there(stage: Location) -> None:
 
 
 def test_a_killed_writer_leaves_what_was_there(tmp_path: Path) -> None:
-    """A process killed while it writes leaves the old file, and no file that a listing shows."""
+    """A process killed while it writes leaves the old file, and one that is not listed, and is collected."""
     place = open_location(tmp_path / "model.bin")
     place.write_bytes(b"old")
     code = (
@@ -110,6 +110,21 @@ def test_a_killed_writer_leaves_what_was_there(tmp_path: Path) -> None:
         assert writer.stdout.readline() == "half\n"
         os.kill(writer.pid, signal.SIGKILL)
     assert place.read_bytes() == b"old"
+    (left,) = [path for path in tmp_path.iterdir() if path.name != "model.bin"]
+    beside = [sys.executable, "-m", "heliostat", "collect", "@garbage"]
+    environment = {**os.environ, "HELIOSTAT_STAGES": f"garbage={tmp_path}"}
+
+    def collect(*options: str) -> str:
+        done = subprocess.run(
+            [*beside, *options], env=environment, capture_output=True, text=True, check=True, timeout=60
+        )
+        return done.stdout.strip()
+
+    assert collect() == "Nothing to clean up."  # it may be that of a writer at work
+    assert collect("--older-than", "0", "--dry-run") == f"@garbage/{left.name}"
+    assert left.exists()
+    assert collect("--older-than", "0") == f"@garbage/{left.name}"
+    assert list(tmp_path.iterdir()) == [tmp_path / "model.bin"]
     assert [e.location.name for e in open_location(tmp_path).list()] == ["model.bin"]
 
 

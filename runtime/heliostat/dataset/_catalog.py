@@ -149,12 +149,13 @@ def load_table(identifier: Identifier) -> Any:
 
 @contextlib.contextmanager
 def told(identifier: Identifier) -> Iterator[None]:
-    """Turn errors of the catalog's database and of the file system into a DatasetError."""
+    """Turn errors of the catalog, of its database, and of the file system into a DatasetError."""
+    from pyiceberg.exceptions import RESTError
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (SQLAlchemyError, OSError) as error:
+    except (RESTError, SQLAlchemyError, OSError) as error:
         name = ".".join(identifier)
         message = f"The dataset {name} cannot be reached: {' '.join(str(error).split())}"
         raise DatasetError(message, name=name) from error
