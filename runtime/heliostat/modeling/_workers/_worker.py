@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from heliostat.modeling._workers._wire import Hello
 
 _STACKS_QUIET_S = 0.1
+_LAST_WORDS_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Worker:
         self._text: list[bytes] = []
         self._code: int | None = None
         self._connection: Connection | None = None
-        self._here, self._gone = threading.Event(), threading.Event()
+        self._here, self._gone, self._told = threading.Event(), threading.Event(), threading.Event()
         self._sending = threading.Lock()
         self._oom_kills = _deaths.oom_kills()
         hub.expect(self._token, self._joined)
@@ -105,7 +106,9 @@ class Worker:
         self._close()
 
     def death(self) -> Death:
-        """Why it ended. Call when it is not alive; takes up to a second."""
+        """Why it ended. Call when it is not alive; takes up to two seconds."""
+        # Its last words come on a connection of their own, which another thread reads.
+        self._told.wait(_LAST_WORDS_S)
         text = b"".join(self._text).decode(errors="replace")
         return _deaths.explain(self._serving, code=self._code, text=text, oom_kills_before=self._oom_kills)
 
@@ -163,6 +166,7 @@ class Worker:
         with contextlib.suppress(OSError):
             while data := os.read(connection.fileno(), 65_536):
                 self._text.append(data)
+        self._told.set()
         connection.close()
 
     def _close(self) -> None:
