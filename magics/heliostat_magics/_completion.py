@@ -12,7 +12,7 @@ from IPython.core.completer import (
     context_matcher,
 )
 
-from heliostat_magics._parser import Scope, split
+from heliostat_magics._parser import COMMON_FLAGS, Scope, split
 
 if TYPE_CHECKING:
     from heliostat_magics._base import Kind, Magic, Magics
@@ -68,7 +68,7 @@ def _on_line(magic: Magic, rest: str) -> SimpleMatcherResult:
 
 
 def _common(scope: Scope) -> list[str]:
-    return ["--as", "--help"] if scope.fragment.startswith("-") and not scope.words else []
+    return [*COMMON_FLAGS] if scope.fragment.startswith("-") and not scope.words else []
 
 
 def _scope(magic: Magic, before: str, fragment: str) -> Scope:

@@ -21,10 +21,12 @@ from IPython.core.magic_arguments import MagicArgumentParser
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["MagicParser", "Offer", "Scope", "at_least", "first_word", "memory_size", "split"]
+__all__ = ["COMMON_FLAGS", "MagicParser", "Offer", "Scope", "at_least", "first_word", "memory_size", "split"]
 
 _WIDTH = 88
 """Of help: a notebook has no terminal to ask, and the reference page holds the same text."""
+COMMON_FLAGS = ("--as", "--help")
+"""What every magic knows, beside what it declares."""
 _BRACES = {"{": "}", "[": "]"}
 
 
@@ -133,7 +135,8 @@ class MagicParser(MagicArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]  # it raises, as in IPython
         """Raise UsageError with the nearest flag that there is."""
         _, _, unknown = message.partition("unrecognized arguments: ")
-        near = difflib.get_close_matches(unknown.split(" ")[0].partition("=")[0], self.flags(), 1, 0.5)
+        flag = unknown.split(" ")[0].partition("=")[0]
+        near = difflib.get_close_matches(flag, {*self.flags(), *COMMON_FLAGS}, 1, 0.5)
         hint = f" (did you mean {near[0]}?)" if unknown and near else ""
         raise UsageError(f"{message}{hint}; {self.prog} --help tells more")  # noqa: EM102
 

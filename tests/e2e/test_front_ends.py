@@ -28,6 +28,7 @@ SLOW = 60_000
 SAID = {
     "prints": ["[ranks 0-1] the same on each rank\n", "[rank 0] rank 0 of 2\n", "[rank 1] 10\n"],
     "rich": ["[rank 0]\n", "[rank 1]\n", "<Figure size 300x150 with 1 Axes>"],
+    "connections": ["delays", "connector"],
     "connect": ["delays: 2 columns (origin, delay)\n"],
     "sql": ["origin  minutes\n------  -------\nEWR          18\n1 row."],
     "dataset": [" v1: 8 rows"],
@@ -82,7 +83,12 @@ def place() -> Iterator[Place]:
 @pytest.fixture
 def environment(place: Place, tmp_path: Path) -> dict[str, str]:
     """Environment with no runtime, no tables and no datasets yet."""
-    files = {"HELIOSTAT_WAREHOUSE": str(tmp_path / "w.duckdb"), "XDG_DATA_HOME": str(tmp_path)}
+    database = "postgresql://ada:hunter2@localhost/sales"
+    files = {
+        "HELIOSTAT_CONNECTION_SALES": database,
+        "HELIOSTAT_WAREHOUSE": str(tmp_path / "w.duckdb"),
+        "XDG_DATA_HOME": str(tmp_path),
+    }
     return place.environment(HELIOSTAT_AUTOSTART="1", **files)
 
 
@@ -105,6 +111,8 @@ def test_a_terminal_shows_text(environment: dict[str, str], tmp_path: Path) -> N
     assert not [part for said in SAID.values() for part in said if part not in shown], shown[-5000:]
     assert len(set(LINES.findall(re.sub(r"^In.*: (?=\[)", "", shown, flags=re.MULTILINE)))) == 10_000
     assert "<b>" not in shown
+    assert "postgresql://ada@localhost/sales" in shown
+    assert "hunter2" not in shown + done.stderr
     assert "\x1b[" not in shown
     assert "this is never run" in shown, "a terminal goes on after an error"
 
@@ -121,6 +129,9 @@ def test_nbclient_stops_at_the_error(
     with pytest.raises(CellExecutionError, match="ValueError: of rank 1"):
         client.execute()
     check(notebook)
+    stored = nbformat.writes(notebook)
+    assert "postgresql://ada@localhost/sales" in stored
+    assert "hunter2" not in stored
 
 
 def run_all(page: Page) -> None:
@@ -157,6 +168,10 @@ def test_a_browser_shows_everything_in_its_cell(page: Page, lab: Lab, place: str
     page.wait_for_timeout(500)
     page.screenshot(path=artefacts / f"tour-{place}.png")
     check(notebook)
+    query = [cell.id for cell in notebook.cells].index("sql")
+    editors = page.locator(".jp-Notebook .jp-Cell .cm-content")
+    expect(editors.nth(query)).to_have_attribute("data-language", "sql")
+    expect(editors.nth(query - 1)).to_have_attribute("data-language", "python")
 
 
 STEPS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics as IPythonMagics
 from IPython.core.magic import line_cell_magic, magics_class
+from tests.kernel.support import Place, StartedKernel, new_manager
 from tests.magics.support import Cells
 
 from heliostat_magics._base import Magics
+from heliostat_magics._modes import MODES
 from heliostat_magics._parser import split
 from heliostat_magics._table import MAGICS
 
@@ -54,20 +57,32 @@ def test_a_name_that_is_taken_is_left_and_said(capsys: pytest.CaptureFixture[str
     assert not {"hruntime", "resize", "hsql"} & set(tables["line"])
 
 
-@pytest.mark.parametrize("registration", MAGICS, ids=lambda each: each.name)
-def test_help_is_complete(cells: Cells, registration: Registration) -> None:
-    """``--help`` and ``?`` are one text that names every flag; ``%lsmagic`` has the summary."""
+@pytest.mark.parametrize(
+    ("registration", "mode"),
+    [(each, mode) for each in MAGICS for mode in (MODES if each.name == "distribute" else [""])],
+    ids=lambda each: each if isinstance(each, str) else each.name,
+)
+def test_help_is_complete(cells: Cells, registration: Registration, mode: str) -> None:
+    """``--help``, ``?`` and the reference page are one text that names every flag and command."""
     magics = Magics.of(cells.shell)
     assert magics is not None
     magic = magics.magic(registration)
-    text = magic.help_text()
-    kind = registration.kinds[0]
-    function = cells.shell.magics_manager.magics[kind][registration.name]
-    assert function.getdoc() == text
-    assert function.__doc__ == registration.summary
-    assert text.startswith(f"usage: {registration.sign}")
-    assert all(flag in text for flag in magic.parser("").flags())
+    text = magic.help_text(mode)
+    assert text.startswith(f"usage: {registration.sign} {mode}".rstrip())
+    parser = magic.parser(mode)
+    words = [*parser.flags(), *(getattr(sys.modules[type(magic).__module__], "_COMMANDS", ()))]
+    assert [word for word in words if not re.search(rf"{word}\b", text)] == []
     assert not [line for line in text.splitlines() if len(line) > 100]
+    body = "\n1" if registration.kinds[0] == "cell" else ""
+    assert cells.run(f"{registration.sign} {mode} --help{body}").stdout == f"{text}\n"
+    function = cells.shell.magics_manager.magics[registration.kinds[0]][registration.name]
+    assert function.__doc__ == registration.summary
+    assert mode or function.getdoc() == text
+    page = (Path(__file__).resolve().parents[2] / "docs" / "magics.md").read_text()
+    assert f"```text\n{text.rstrip()}\n```" in page
+    wrong = cells.run(f"{registration.sign} {mode} --hepl{body}")
+    assert isinstance(wrong.error, UsageError)
+    assert "did you mean --help?" in str(wrong.error)
 
 
 def test_the_nearest_flag_is_named(cells: Cells) -> None:
@@ -120,15 +135,32 @@ def test_loading_imports_no_magic() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_reference_page_has_every_help_text(cells: Cells) -> None:
-    """docs/magics.md holds the help of each magic and of each mode, word for word."""
-    from heliostat_magics._modes import MODES
-
-    page = (Path(__file__).resolve().parents[2] / "docs" / "magics.md").read_text()
-    magics = Magics.of(cells.shell)
-    assert magics is not None
-    for registration in MAGICS:
-        modes = MODES if registration.name == "distribute" else [""]
-        for mode in modes:
-            text = magics.magic(registration).help_text(mode).rstrip()
-            assert f"```text\n{text}\n```" in page, f"{registration.sign} {mode}"
+def test_tab_and_question_mark_in_a_kernel() -> None:
+    """A real kernel's complete_request offers flags, names, columns and connections; ``?`` shows the help."""
+    place = Place()
+    environment = place.environment(HELIOSTAT_CONNECTION_SALES="sqlite:///nowhere.db")
+    kernel = StartedKernel(new_manager(place), environment, place.path)
+    try:
+        kernel.run("import pyarrow as pa; flights = pa.table({'origin': ['JFK'], 'delay': [1]})")
+        for line, offered in {
+            "%%sql --ex": ["--explain"],
+            "%%sql sal": ["sales"],
+            "%%sql\nSELECT * FROM fli": ["flights"],
+            "%%sql\nSELECT flights.or": ["flights.origin"],
+            "%connect c fl": ["flights"],
+            "%connect c t --connection ": ["sales"],
+            "%dataset create a b --from flights --label ": ["delay", "origin"],
+            "%%distribute xgboost --data flights --label de": ["delay"],
+            "%resources --by ": ["cell", "job", "node", "rank"],
+            "%connections te": ["test"],
+            "%%distribute --gra": ["--grace"],
+            "%push fl": ["flights"],
+        }.items():
+            matches = kernel.reply(kernel.client.complete(line, len(line)))["content"]["matches"]
+            assert sorted(matches) == offered, line
+        for name in ("%sql", "%jobs", "%%distribute"):
+            shown = kernel.reply(kernel.client.execute(f"{name}?"))["content"]["payload"][0]["data"]
+            assert "usage: %" in shown["text/plain"]
+    finally:
+        kernel.end()
+        place.remove()

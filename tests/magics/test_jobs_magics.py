@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from typing import TYPE_CHECKING
 
@@ -110,6 +111,8 @@ def test_ranks_and_scripts_are_listed_and_cancelled_from_the_notebook(tmp_path: 
         begun = kernel.run("%%distribute -n 1 --noblock\nimport time\nkept = 5\ntime.sleep(600)", timeout=60)
         assert begun.error == ""
         line = running(kernel, "distribute")
+        ranks = kernel.run("%resources --by rank").text
+        assert re.search(r"^rank 0 +import time +\d+ ", ranks, re.MULTILINE), ranks
         assert "asked to stop" in kernel.run(f"%cancel {line.split()[0]}").stdout
         wait_until(lambda: "Nothing runs." in kernel.run("%jobs --running").text, 15, "the cell has ended")
         assert kernel.run("%%distribute\nkept").stdout == "5\n"
@@ -145,12 +148,13 @@ def test_ranks_and_scripts_are_listed_and_cancelled_from_the_notebook(tmp_path: 
 def test_notebooks_on_one_cluster_see_and_cancel_each_others_work() -> None:
     """A query and a training of one notebook are seen in the other, which can end them."""
     place, cluster = Place(), Foreign("disabled")
-    environment = place.environment(HELIOSTAT_ADDRESS=cluster.address, HELIOSTAT_AUTOSTART="1")
+    environment = place.environment()
     kernels = [StartedKernel(new_manager(place), environment, place.path) for _ in range(2)]
     works, watches = kernels
     try:
         for kernel in kernels:
-            assert kernel.run("%runtime start", timeout=60).error == ""
+            attached = kernel.run(f"%runtime attach {cluster.address}", timeout=60)
+            assert attached.text.startswith("Runtime ready"), attached.error
         query = "%%sql\nSELECT count(*) FROM range(20000000000) t(i) WHERE i % 7 = 3"
         for code, kind in ((query, "sql"), (TRAINS, "xgboost")):
             message = works.client.execute(code)

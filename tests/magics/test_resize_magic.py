@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -73,7 +74,11 @@ def test_resources_are_shown_by_whoever_uses_them(kernel: StartedKernel) -> None
     assert "█" in shown["text/plain"] or "░" in shown["text/plain"]
     assert "Measured at" in shown["text/plain"]
     assert "<table>" in shown["text/html"]
-    assert "execution-" in kernel.run("%resources --by cell").text
+    used = kernel.run("%resources --by cell").text
+    assert "peak memory" in used
+    assert re.search(
+        r"execution-\d+ +%resources +\d\d:\d\d:\d\d +[\d.]+ s +[\d.]+ s +[█░]+ +[\d.]+ [KMG]iB", used
+    )
     assert "owner" in kernel.run("%resources --by rank").text
     assert "(head)" in kernel.run("%resources --by node").text
     assert "invalid choice: 'user'" in kernel.run("%resources --by user").stderr
