@@ -15,6 +15,7 @@ import { Token } from '@lumino/coreutils';
 
 import { addCommands, CommandIDs } from './commands';
 import { KernelFollower } from './follow';
+import { highlightSql } from './highlight';
 import { NotebookActionsOfPanel } from './notebook';
 import { DEFAULT_SETTINGS, type IPanelSettings, PanelModel, RuntimePanel } from './panel';
 import { RunningRuntimes } from './running';
@@ -166,5 +167,22 @@ const running: JupyterFrontEndPlugin<void> = {
   }
 };
 
-const plugins: JupyterFrontEndPlugin<unknown>[] = [service, follower, runtime, statusBar, running];
+const highlight: JupyterFrontEndPlugin<void> = {
+  id: 'heliostat:highlight',
+  description: 'Shows cells that begin with %%sql in the colours of SQL.',
+  autoStart: true,
+  requires: [INotebookTracker],
+  activate: (_: JupyterFrontEnd, tracker: INotebookTracker): void => {
+    highlightSql(tracker);
+  }
+};
+
+const plugins: JupyterFrontEndPlugin<unknown>[] = [
+  service,
+  follower,
+  runtime,
+  statusBar,
+  running,
+  highlight
+];
 export default plugins;

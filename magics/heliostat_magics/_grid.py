@@ -7,38 +7,15 @@ from decimal import Decimal
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from heliostat_magics._bar import Bar
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Bar", "Grid", "grid_of"]
+__all__ = ["Grid", "grid_of"]
 
 _WIDEST = 60
 _MOST_COLUMNS = 20
-_BAR = 12
-"""Characters of a bar."""
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A share of 0..1 as a bar; ``None`` is not known and shows nothing."""
-
-    share: float | None
-
-    def __str__(self) -> str:
-        if self.share is None:
-            return ""
-        filled = round(self.share * _BAR)
-        return "█" * filled + "░" * (_BAR - filled)
-
-    def _html(self) -> str:
-        if self.share is None:
-            return ""
-        percent = round(self.share * 100)
-        shape = "height:7px;border-radius:4px;background:"
-        fill = f"width:{percent}%;{shape}var(--jp-brand-color1,#1976d2)"
-        track = f"width:96px;{shape}var(--jp-border-color2,rgba(128,128,128,.3))"
-        label = f'role="img" aria-label="{percent} percent"'
-        return f'<div {label} style="{track}"><div style="{fill}"></div></div>'
 
 
 @dataclass(frozen=True, repr=False)
@@ -115,7 +92,7 @@ def _text(value: Any) -> str:
 
 def _html(value: Any) -> str:
     if isinstance(value, Bar):
-        return value._html()
+        return value.html
     soft = "color:var(--jp-ui-font-color3,#888)"
     return f'<span style="{soft}">NULL</span>' if value is None else escape(_text(value))
 

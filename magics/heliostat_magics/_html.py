@@ -9,6 +9,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from heliostat_magics._bar import BLUE, bar_html
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -25,16 +27,12 @@ _CARD = (
     "color:var(--jp-ui-font-color1,inherit);"
 )
 _GRID = "display:grid;grid-template-columns:max-content 1fr;gap:3px 20px;align-items:center;margin-top:8px;"
-_TRACK = (
-    "flex:none;width:96px;height:6px;border-radius:3px;overflow:hidden;"
-    "background:var(--jp-border-color2,rgba(128,128,128,.3));"
-)
 _LOG = (
     "margin:4px 0 0;padding:8px;max-height:200px;overflow:auto;white-space:pre-wrap;border-radius:4px;"
     "color:inherit;background:var(--jp-layout-color2,rgba(128,128,128,.12));"
 )
 _GOOD = "var(--jp-success-color1,#388e3c)"
-_BUSY = "var(--jp-brand-color1,#1976d2)"
+_BUSY = BLUE
 _WARN = "var(--jp-warn-color1,#f57c00)"
 _BAD = "var(--jp-error-color1,#d32f2f)"
 _QUIET = "var(--jp-ui-font-color3,#888)"
@@ -92,12 +90,7 @@ def _row(fact: Fact) -> str:
 def _bar(fact: Fact) -> str:
     if fact.share is None:
         return ""
-    filled = round(fact.share * 100)
-    colour = _WARN if fact.harmful and fact.share >= _NEARLY_FULL else _BUSY
-    return (
-        f'<span role="img" aria-label="{filled} percent" style="{_TRACK}">'
-        f'<span style="display:block;height:100%;width:{filled}%;background:{colour}"></span></span>'
-    )
+    return bar_html(fact.share, _WARN if fact.harmful and fact.share >= _NEARLY_FULL else _BUSY)
 
 
 def _caption(text: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, TypeAlias
 
+from heliostat_magics._bar import bar_html
 from heliostat_magics._format import amount, duration, metrics, share, size
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class TaskView:
             '<div style="font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;'
             'max-width:600px;margin:4px 0">'
             f'<div><b>{escape(task.name)}</b> <span style="color:{colour}">{task.state.value}</span>'
-            f' <span style="{soft}">{said}</span></div>{self._bar(colour)}{message}{self._plot()}</div>'
+            f' <span style="{soft}">{said}</span></div>{_bar(self.task, colour)}{message}{self._plot()}</div>'
         )
 
     @property
@@ -95,17 +96,6 @@ class TaskView:
         if task.state.finished or not task.total or not 0 < task.done < task.total:
             return None
         return (self.now - task.started_at) * (task.total - task.done) / task.done
-
-    def _bar(self, colour: str) -> str:
-        done = share(self.task.done, self.task.total)
-        if done is None:
-            return ""
-        filled = round(done * 100)
-        return (
-            f'<div role="img" aria-label="{filled} percent" style="height:6px;border-radius:3px;margin:4px 0;'
-            'overflow:hidden;background:var(--jp-border-color2,rgba(128,128,128,.3))">'
-            f'<div style="height:100%;width:{filled}%;background:{colour}"></div></div>'
-        )
 
     def _plot(self) -> str:
         drawn = [(name, points) for name, points in self.history.items() if len(points) > 1][:_MOST_LINES]
@@ -128,6 +118,11 @@ class TaskView:
             f'<svg role="img" aria-label="{names} so far, each on its own scale" width="{_WIDTH}"'
             f' height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" style="{frame}">{lines}</svg>{legend}'
         )
+
+
+def _bar(task: TaskSnapshot, colour: str) -> str:
+    done = share(task.done, task.total)
+    return "" if done is None else bar_html(done, colour, "margin:4px 0")
 
 
 def _path(points: Points) -> str:

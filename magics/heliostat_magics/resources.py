@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat import _handle
 from heliostat.exceptions import HeliostatError
+from heliostat_magics._bar import Bar
 from heliostat_magics._base import Magic
 from heliostat_magics._events import CellEvents
 from heliostat_magics._format import amount, count, duration, percent, share, size
-from heliostat_magics._grid import Bar, Grid
+from heliostat_magics._grid import Grid
 from heliostat_magics._parser import MagicParser
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
 from playwright.sync_api import expect
-from tests.kernel.support import Place
+from tests.kernel.support import Place, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,8 +134,14 @@ def test_nbclient_stops_at_the_error(
     assert "hunter2" not in stored
 
 
-def run_all(page: Page) -> None:
-    """Choose Run All Cells, as soon as the kernel is there."""
+def run_all(page: Page, lab: Lab, name: str) -> None:
+    """Choose Run All Cells, as soon as the page has its kernel: before that it would ask for one."""
+
+    def idle() -> bool:
+        sessions = [each for each in lab.get("api/sessions") if each["path"] == name]
+        return bool(sessions) and sessions[0]["kernel"]["execution_state"] == "idle"
+
+    wait_until(idle, SLOW / 1000, "the kernel is idle")
     expect(page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]')).to_be_visible(timeout=SLOW)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
@@ -162,7 +168,7 @@ def test_a_browser_shows_everything_in_its_cell(page: Page, lab: Lab, place: str
     lab.notebooks.joinpath(name).write_text(source)
     page.set_viewport_size({"width": 1280, "height": 2400})
     page.goto(lab.page(f"lab/workspaces/{place}/tree/{name}" if place == "lab" else f"notebooks/{name}"))
-    run_all(page)
+    run_all(page, lab, name)
     notebook = saved(page, lab, name, -2)
     page.locator(".jp-WindowedPanel-outer").first.evaluate("each => each.scrollTo(0, 0)")
     page.wait_for_timeout(500)
@@ -193,7 +199,7 @@ def test_output_is_live_and_interrupt_stops_the_queue(page: Page, lab: Lab, arte
     lab.write_notebook("stop.ipynb", "heliostat", *STEPS)
     page.goto(lab.page("lab/workspaces/stop/tree/stop.ipynb"))
     expect(page.get_by_test_id("heliostat-status")).to_contain_text("ready", timeout=SLOW)
-    run_all(page)
+    run_all(page, lab, "stop.ipynb")
     expect(output(page, 1)).to_contain_text("[ranks 0-1] begun", timeout=SLOW)
     page.locator('[data-command="notebook:interrupt-kernel"]').click()
     expect(output(page, 1)).to_contain_text("KeyboardInterrupt", timeout=10_000)
@@ -217,7 +223,7 @@ def test_the_button_below_a_progress_bar_cancels(page: Page, lab: Lab, artefacts
     lab.write_notebook("cancel.ipynb", "heliostat", TRAINS, FOREVER)
     page.goto(lab.page("lab/workspaces/cancel/tree/cancel.ipynb"))
     expect(page.get_by_test_id("heliostat-status")).to_contain_text("ready", timeout=SLOW)
-    run_all(page)
+    run_all(page, lab, "cancel.ipynb")
     expect(output(page, 1)).to_contain_text(re.compile(r"[1-9]\d* of 1000000 rounds"), timeout=SLOW)
     page.screenshot(path=artefacts / "tour-progress.png")
     output(page, 1).get_by_role("button", name="Cancel").click()
