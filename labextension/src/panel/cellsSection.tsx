@@ -15,10 +15,9 @@ export function CellsSection({ model }: { readonly model: PanelModel }): React.J
   }
   const hasGpus = latest.some(cell => cell.gpu_seconds !== null);
   return (
-    <table className="heliostat-Table">
+    <table className="heliostat-Table heliostat-Cells">
       <thead>
         <tr>
-          <th scope="col">{trans.__('Cell')}</th>
           <th scope="col">{trans.__('Time')}</th>
           <th scope="col" title={trans.__('CPU seconds, kernel and workers together')}>
             {trans.__('CPU s')}
@@ -30,21 +29,20 @@ export function CellsSection({ model }: { readonly model: PanelModel }): React.J
           {hasGpus && <th scope="col">{trans.__('GPU peak')}</th>}
         </tr>
       </thead>
-      <tbody>
-        {latest.map(cell => (
-          <Row
-            key={`${cell.cell_id}-${cell.started_at.toString()}`}
-            cell={cell}
-            hasGpus={hasGpus}
-            model={model}
-          />
-        ))}
-      </tbody>
+      {latest.map(cell => (
+        <Rows
+          key={`${cell.cell_id}-${cell.started_at.toString()}`}
+          cell={cell}
+          hasGpus={hasGpus}
+          model={model}
+        />
+      ))}
     </table>
   );
 }
 
-function Row(props: {
+/** The cell on a line of its own, its figures below: a side bar is narrow. */
+function Rows(props: {
   readonly cell: CellAccount;
   readonly hasGpus: boolean;
   readonly model: PanelModel;
@@ -55,29 +53,33 @@ function Row(props: {
   const isRunning = cell.ended_at === null;
   const time = duration((cell.ended_at ?? model.now) - cell.started_at, trans);
   return (
-    <tr data-running={isRunning} data-testid="heliostat-cell">
-      <td>
-        {name === null ? (
-          <span className="heliostat-Quiet">{trans.__('a cell that is gone')}</span>
-        ) : (
-          <button
-            type="button"
-            className="heliostat-Link"
-            title={name}
-            onClick={() => {
-              actions.reveal(cell.cell_id);
-            }}
-          >
-            {name}
-          </button>
-        )}
-      </td>
-      <td>{isRunning ? <em title={trans.__('running')}>{trans.__('%1 …', time)}</em> : time}</td>
-      <td>{hundredths(cell.cpu_seconds)}</td>
-      {hasGpus && <td>{hundredths(cell.gpu_seconds)}</td>}
-      <td>{bytes(cell.peak_memory_bytes, settings.units)}</td>
-      {hasGpus && <td>{bytes(cell.peak_gpu_memory_bytes, settings.units)}</td>}
-    </tr>
+    <tbody data-running={isRunning} data-testid="heliostat-cell">
+      <tr>
+        <th scope="rowgroup" colSpan={hasGpus ? 5 : 3}>
+          {name === null ? (
+            <span className="heliostat-Quiet">{trans.__('a cell that is gone')}</span>
+          ) : (
+            <button
+              type="button"
+              className="heliostat-Link"
+              title={name}
+              onClick={() => {
+                actions.reveal(cell.cell_id);
+              }}
+            >
+              {name}
+            </button>
+          )}
+        </th>
+      </tr>
+      <tr>
+        <td>{isRunning ? <em title={trans.__('running')}>{trans.__('%1 …', time)}</em> : time}</td>
+        <td>{hundredths(cell.cpu_seconds)}</td>
+        {hasGpus && <td>{hundredths(cell.gpu_seconds)}</td>}
+        <td>{bytes(cell.peak_memory_bytes, settings.units)}</td>
+        {hasGpus && <td>{bytes(cell.peak_gpu_memory_bytes, settings.units)}</td>}
+      </tr>
+    </tbody>
   );
 }
 
