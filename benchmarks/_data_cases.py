@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -132,6 +134,50 @@ def polars_ordered(directory: str) -> Any:
     return [run, run]
 
 
+def polars_windows(directory: str) -> Any:
+    """Polars, shuffled as ours is: pairs of random row groups, each pair permuted, by hand with NumPy."""
+    import polars as pl
+    import torch
+
+    paths = sorted(Path(directory).glob("*.parquet"))
+    scans = [pl.scan_parquet(path).select(["label", *FEATURES]) for path in paths]
+    groups = [
+        (scan, first)
+        for scan, path in zip(scans, paths, strict=True)
+        for first in range(0, pq.read_metadata(path).num_rows, _GROUP)
+    ]
+    random = np.random.default_rng(0)
+
+    def run() -> Iterator[Any]:
+        order = random.permutation(len(groups))
+        for pair in range(0, len(groups), 2):
+            parts = [groups[index] for index in order[pair : pair + 2]]
+            frame = pl.concat(scan.slice(first, _GROUP).collect() for scan, first in parts)
+            matrix = torch.from_numpy(
+                frame.to_numpy(order="c").take(random.permutation(frame.height), axis=0)
+            )
+            for first in range(0, len(matrix), BATCH):
+                part = matrix[first : first + BATCH]
+                yield part[:, 1:], part[:, 0]
+
+    return [run, run]
+
+
+def polars_memory(directory: str) -> Any:
+    """Everything in memory by Polars, then slices of one tensor."""
+    import polars as pl
+    import torch
+
+    def run() -> Iterator[Any]:
+        frame = pl.read_parquet(Path(directory) / "*.parquet", columns=["label", *FEATURES])
+        matrix = torch.from_numpy(frame.to_numpy(order="c"))
+        for first in range(0, len(matrix), BATCH):
+            part = matrix[first : first + BATCH]
+            yield part[:, 1:], part[:, 0]
+
+    return [run]
+
+
 def polars_shuffled(directory: str, *, by_hand: bool = False) -> Any:
     """Polars, rows shuffled within chunks: by its own ``sample``, or by hand with NumPy."""
     import torch
@@ -177,6 +223,58 @@ def arrow_scan(directory: str) -> Any:
     from pyarrow import dataset
 
     return [lambda: stacked(dataset.dataset(directory).to_batches(batch_size=BATCH))]
+
+
+def arrow_ahead(directory: str) -> Any:
+    """The scanner of pyarrow's dataset, its batches stacked in a thread ahead."""
+    from pyarrow import dataset
+
+    def run() -> Iterator[Any]:
+        ready: queue.Queue[Any] = queue.Queue(8)
+
+        def fill() -> None:
+            for batch in stacked(dataset.dataset(directory).to_batches(batch_size=BATCH)):
+                ready.put(batch)
+            ready.put(None)
+
+        thread = threading.Thread(target=fill)
+        thread.start()
+        yield from iter(ready.get, None)
+        thread.join()
+
+    return [run]
+
+
+def worker_batches(directory: str) -> Any:
+    """The ordinary DataLoader with two workers over an IterableDataset of whole batches."""
+    import torch
+    from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+    class Files(IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            worker = get_worker_info()
+            assert worker is not None
+            for path in sorted(Path(directory).glob("*.parquet"))[worker.id :: worker.num_workers]:
+                yield from stacked(pq.ParquetFile(path).iter_batches(BATCH, use_threads=False))
+
+    torch.set_num_threads(1)
+    return [lambda: DataLoader(Files(), batch_size=None, num_workers=2)]
+
+
+def hugging_face(directory: str) -> Any:
+    """Hugging Face's stream of batches, shuffled with a buffer; the first file only."""
+    import torch
+    from datasets import load_dataset
+
+    path = str(min(Path(directory).glob("*.parquet")))
+    data = load_dataset("parquet", data_files=path, split="train", streaming=True)
+    data = data.shuffle(seed=0, buffer_size=100_000)
+
+    def run() -> Iterator[Any]:
+        for batch in data.iter(BATCH):
+            yield torch.tensor([batch[name] for name in FEATURES]).T, torch.tensor(batch["label"])
+
+    return [run]
 
 
 def pandas_slices(directory: str) -> Any:
@@ -258,13 +356,18 @@ CASES: dict[str, Callable[[str], Any]] = {
     "ours window": lambda directory: ours(directory, 2, shuffle="window"),
     "ours global": lambda directory: ours(directory, 2, shuffle="global"),
     "ours cached": cached,
-    "ours rank 0": lambda directory: ours(directory, shard=(0, 2), shuffle="window", threads=1),
-    "ours rank 1": lambda directory: ours(directory, shard=(1, 2), shuffle="window", threads=1),
+    "ours rank 0": lambda directory: ours(directory, shard=(0, 2), shuffle="window"),
+    "ours rank 1": lambda directory: ours(directory, shard=(1, 2), shuffle="window"),
     "polars": polars_ordered,
     "polars sample": polars_shuffled,
     "polars by hand": lambda directory: polars_shuffled(directory, by_hand=True),
+    "polars windows": polars_windows,
+    "polars memory": polars_memory,
     "duckdb": duckdb_stream,
     "pyarrow scan": arrow_scan,
+    "pyarrow ahead": arrow_ahead,
+    "workers": worker_batches,
+    "hugging face": hugging_face,
     "pandas": pandas_slices,
     "ray data": ray_data,
     "row by row": row_by_row,

@@ -108,6 +108,9 @@ class Decoder:
         if frames is None:
             return None
         pl = self._polars
+        kinds = [column.dtype for frame in frames for column in frame.get_columns()]
+        if not all(kind.is_integer() or kind.is_float() or kind == pl.Boolean for kind in kinds):
+            return None  # a file that differs from the others: pyarrow names it
         # Nulls among booleans would make an array of objects; among integers they make floats.
         return [
             (

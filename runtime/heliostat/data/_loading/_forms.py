@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from heliostat.data._shards import RowSlice
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
-_CHUNK_ROWS = 8192
-"""Rows that are made row-major at a time: with some tens of columns they stay in the cache."""
+_CHUNK_BYTES = 2 << 20
+"""Rows that are made row-major at a time: they stay in the processor's cache."""
+_LEAST_CHUNK_ROWS = 256
 
 _TURN_ROWS = 32_768
 """Rows that are decoded at a time where parts of a row group come one after the other."""
@@ -205,13 +206,17 @@ class Dense:
         matrix = tools.blocks.array((rows, len(self.features)), self.dtype)
         return matrix, None if self.label is None else np.empty(rows, self.label_dtype)
 
+    def _chunk_rows(self) -> int:
+        return max(_CHUNK_BYTES // self.row_bytes(), _LEAST_CHUNK_ROWS)
+
     def _stored_row_bytes(self) -> int:
         return self.row_bytes() + (0 if self.label is None else np.dtype(self.label_dtype).itemsize)
 
     def _restore(self, stored: Stored, rows: int, target: _Target) -> None:
         """Read what was dumped: the matrix, then the labels."""
-        for start in range(0, rows, _CHUNK_ROWS):
-            chunk = target.chunk(start, min(_CHUNK_ROWS, rows - start))
+        step = self._chunk_rows()
+        for start in range(0, rows, step):
+            chunk = target.chunk(start, min(step, rows - start))
             stored.read_into(chunk, start * self.row_bytes())
             target.put(start, chunk)
         if self.label is not None:
@@ -235,8 +240,9 @@ class Dense:
                 target.put_labels(first, labels)
                 if keep is not None:
                     kept.append(labels)
-            for start in range(0, piece.rows, _CHUNK_ROWS):
-                rows = slice(start, min(start + _CHUNK_ROWS, piece.rows))
+            step = self._chunk_rows()
+            for start in range(0, piece.rows, step):
+                rows = slice(start, min(start + step, piece.rows))
                 chunk = target.chunk(first + start, rows.stop - start)
                 np.stack([column[rows] for column in found], 1, out=chunk, casting="unsafe")
                 target.put(first + start, chunk)
@@ -271,11 +277,12 @@ class _Target:
     def chunk(self, start: int, rows: int) -> Array:
         """Return a matrix for some rows; it is overwritten by the next one."""
         if self._places is None:
-            return self._matrix[self._first + start : self._first + start + rows]
+            rows_of_block: Array = self._matrix[self._first + start : self._first + start + rows]
+            return rows_of_block
         shape, dtype = self._matrix.shape[1:], self._matrix.dtype
-        held = getattr(_of_thread, "chunk", None)
-        if held is None or held.shape[1:] != shape or held.dtype != dtype:
-            held = _of_thread.chunk = np.empty((_CHUNK_ROWS, *shape), dtype)
+        held: Array | None = getattr(_of_thread, "chunk", None)
+        if held is None or held.shape[1:] != shape or held.dtype != dtype or len(held) < rows:
+            held = _of_thread.chunk = np.empty((rows, *shape), dtype)
         return held[:rows]
 
     def put(self, start: int, chunk: Array) -> None:
@@ -289,7 +296,7 @@ class _Target:
         if self._places is None:
             self._labels[self._first + start : self._first + start + len(labels)] = labels
         else:
-            np.put(self._labels, self._of(start, len(labels)), labels, mode="clip")
+            self._labels[self._of(start, len(labels))] = labels
 
     def _of(self, start: int, rows: int) -> Array:
         assert self._places is not None
