@@ -80,6 +80,17 @@ describe('alarms', () => {
     }
   });
 
+  it('should not warn of a CPU or a GPU that is fully used', () => {
+    const busy = filling(1, 0).map((each, second) => ({
+      ...each,
+      host: { ...each.host, cpu_percent: 50 + 5 * second },
+      gpus: [gpu({ utilization_percent: 40 + 2 * second })]
+    }));
+    const device = gpu();
+    const figures = [...hostFigures(busy, options), ...gpuFigures(device, busy, options)];
+    expect(alarms(figures, trans)).toEqual([]);
+  });
+
   it('should not guess from values that are not known', () => {
     const points = [1, 2, 3].map(second => ({ at: 20 * second, value: null }));
     expect(secondsToFull(points, 10)).toBeNull();

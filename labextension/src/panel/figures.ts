@@ -27,6 +27,8 @@ export interface IFigure {
   /** What it cannot pass; `null` where there is none that is known. */
   readonly limit: number | null;
   readonly level: Level;
+  /** Whether something ends when the limit is reached. */
+  readonly isHarmful: boolean;
   /** The latest value and its limit, with units. */
   readonly text: string;
   /** More about the latest value, in words. */
@@ -51,7 +53,7 @@ const ALARM_SECONDS = 60;
 const ALARM_SHARE = 0.5;
 
 /** A busy CPU or GPU is what one pays for. */
-const NEVER_CRITICAL = { level: 'normal', detail: '' } as const;
+const NEVER_CRITICAL = { level: 'normal', detail: '', isHarmful: false } as const;
 
 export function levelOf(
   value: number | null,
@@ -158,7 +160,7 @@ function figure(
   const alone = value === null ? trans.__('not known') : format(value);
   const text = limit === null || value === null ? alone : tell(value, limit);
   const words = { normal: '', high: trans.__('high'), critical: trans.__('almost full') };
-  return { id, label, points, limit, level, text, detail: words[level], format };
+  return { id, label, points, limit, level, isHarmful: true, text, detail: words[level], format };
 }
 
 /**
@@ -187,7 +189,7 @@ export function secondsToFull(points: readonly IPoint[], limit: number | null): 
 /** Sentences about what is about to go wrong. */
 export function alarms(figures: readonly IFigure[], trans: TranslationBundle): string[] {
   const found: string[] = [];
-  for (const { label, points, limit, text } of figures) {
+  for (const { label, points, limit, text } of figures.filter(figure => figure.isHarmful)) {
     const value = points.at(-1)?.value ?? null;
     if (value === null || limit === null || value < ALARM_SHARE * limit) {
       continue;
