@@ -17,20 +17,20 @@ import contextlib
 import fcntl
 import gc
 import os
-import sys
 import threading
 import time
 import weakref
 from enum import IntEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heliostat._holders import holders, lock_message
+from heliostat._locks import is_open_here, open_lock, try_lock
 from heliostat._settings import guard_of
 from heliostat.exceptions import ConfigurationError, WarehouseBusyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 NAME = "warehouse"
 """Name of the file's database in SQL."""
@@ -67,7 +67,7 @@ class Lease:
 
     def __init__(self, path: Path, side: Any, wait_seconds: float) -> None:
         self.path, self._side, self._wait_seconds = path, side, wait_seconds
-        self._lock, self._turn = _open_lock(guard_of(path)), _open_lock(path.with_name(f"{path.name}.turn"))
+        self._lock, self._turn = open_lock(guard_of(path)), open_lock(path.with_name(f"{path.name}.turn"))
         self._changed = threading.Condition()
         self._nesting = threading.local()
         self._attached: Mode | None = None
@@ -199,8 +199,8 @@ class Lease:
         had_turn = False
         try:
             while True:
-                had_turn = had_turn or _try_lock(self._turn, fcntl.LOCK_EX)
-                if had_turn and (self._locked == mode or _try_lock(self._lock, kind)):
+                had_turn = had_turn or try_lock(self._turn, fcntl.LOCK_EX)
+                if had_turn and (self._locked == mode or try_lock(self._lock, kind)):
                     self._locked = mode
                     if self._open(mode):
                         return
@@ -251,7 +251,7 @@ class Lease:
 
     def _drained(self) -> bool:
         """Let go of the lock if nothing in this process has the file open any more."""
-        if self._attached is not None or _is_open_here(self.path):
+        if self._attached is not None or is_open_here(self.path):
             return False
         self._unlock()
         return True
@@ -266,7 +266,7 @@ class Lease:
         return self._attached is not None and self._users == self._holds == 0
 
     def _others_wait(self) -> bool:
-        if not _try_lock(self._turn, fcntl.LOCK_EX):
+        if not try_lock(self._turn, fcntl.LOCK_EX):
             return True
         fcntl.flock(self._turn, fcntl.LOCK_UN)
         return False
@@ -312,34 +312,3 @@ def _forget_all() -> None:
 
 
 os.register_at_fork(before=_before_fork, after_in_child=_forget_all)
-
-
-def _open_lock(file: Path) -> int:
-    try:
-        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        message = f"The file {file}, which guards the warehouse, cannot be opened: {error.strerror}."
-        raise ConfigurationError(
-            message, "Set HELIOSTAT_WAREHOUSE to a file that can be written.", path=str(file)
-        ) from error
-
-
-def _try_lock(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_open_here(path: Path) -> bool:
-    """Whether this process has the file open."""
-    if not sys.platform.startswith("linux"):
-        import psutil
-
-        return any(found.path == str(path) for found in psutil.Process().open_files())
-    for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):
-            if descriptor.readlink() == path:
-                return True
-    return False

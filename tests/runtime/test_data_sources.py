@@ -263,11 +263,11 @@ def test_several_data_sets_at_once_are_refused() -> None:
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
-    """3 million rows pass through a process that has no room for a fifth of them."""
+    """640 MB of rows pass three times through a process that grows by less than a fifth of them."""
     part = pa.table({name: pa.array(range(250_000), pa.float64()) for name in "abcdefgh"})
     path = tmp_path / "rows.parquet"
     with pq.ParquetWriter(path, part.schema, compression="none", use_dictionary=False) as writer:
-        for _ in range(12):
+        for _ in range(40):
             writer.write_table(part, row_group_size=125_000)
     code = """
 import resource, sys
@@ -291,7 +291,7 @@ print(rows, peak() - before)
     told = subprocess.run(
         [sys.executable, "-c", code, str(path), str(tmp_path)], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert int(told[0]) == 9_000_000
+    assert int(told[0]) == 30_000_000
     assert int(told[1]) < 0.2 * path.stat().st_size // 1024
 
 

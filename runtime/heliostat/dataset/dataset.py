@@ -8,8 +8,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from heliostat.dataset._catalog import catalog, identifier_of, load_table, place_of, table_of, told
-from heliostat.dataset._commit import Description, VersionWriter, create_table, remove_version
+from heliostat.dataset._commit import Description, VersionWriter, create_table
 from heliostat.dataset._garbage import collect
+from heliostat.dataset._removal import remove_version
 from heliostat.dataset.dataset_reader import DatasetReader, _RefusedCallError
 from heliostat.dataset.dataset_version import DatasetVersion, Row
 from heliostat.exceptions import (

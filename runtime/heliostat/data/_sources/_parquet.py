@@ -89,7 +89,22 @@ class ParquetSource(Source):
             url = entry.location.url
             with opened(entry, buffer_size=_STREAM_BUFFER) as file, reading(f"The file {url}", file=url):
                 refuse_drift(schema, plain(file.schema_arrow), url, first)
-                yield from file.iter_batches(size, columns=list(columns))
+                for groups in _runs(file.metadata):
+                    yield from file.iter_batches(size, row_groups=groups, columns=list(columns))
+
+
+def _runs(metadata: pq.FileMetaData) -> Iterator[list[int]]:
+    """Row groups to read at a time: Arrow keeps what it read of all of them until it is through."""
+    groups: list[int] = []
+    rows = 0
+    for group in range(metadata.num_row_groups):
+        groups.append(group)
+        rows += metadata.row_group(group).num_rows
+        if rows >= BATCH_ROWS:
+            yield groups
+            groups, rows = [], 0
+    if groups:
+        yield groups
 
 
 @contextlib.contextmanager
