@@ -206,7 +206,8 @@ class SpmdMode(Magic):
         targets = _ranks.parse_targets(text, group.size)
         if self.torch:
             _ranks.join(group)
-        run = group.run(cell, targets, keep=bool(arguments.out or arguments.noblock))
+        keep = bool(arguments.out or arguments.noblock)
+        run = group.run(cell, targets, keep=keep, cell=self.shell.displayhook.prompt_count)
         options, single = _options(arguments), len(targets) == 1
         if arguments.noblock:
             handle = _ranks.Handle(group, run, options, single=single)

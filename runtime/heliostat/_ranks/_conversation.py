@@ -47,6 +47,7 @@ class Conversation:
         *,
         quiet: bool = False,
         keep: bool = False,
+        cell: int | None = None,
         expressions: Mapping[str, str] | None = None,
     ) -> Run:
         """Send a cell to ranks and return at once."""
@@ -58,7 +59,9 @@ class Conversation:
             "allow_stdin": False,
             "stop_on_error": False,
         }
-        requests = Request.to_each(len(ranks), "execute_request", content, {OURS: {"keep": keep}})
+        requests = Request.to_each(
+            len(ranks), "execute_request", content, {OURS: {"keep": keep, "cell": cell}}
+        )
         addressed = list(zip(ranks, requests, strict=True))
         run = Run(code, {rank.number: request.id for rank, request in addressed}, quiet=quiet)
         with self._lock:

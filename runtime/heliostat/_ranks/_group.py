@@ -132,6 +132,7 @@ class RankGroup:
         *,
         quiet: bool = False,
         keep: bool = False,
+        cell: int | None = None,
         expressions: Mapping[str, str] | None = None,
     ) -> Run:
         """Send a cell to ranks and return at once.
@@ -142,12 +143,14 @@ class RankGroup:
             It is ours and not the user's: no history, no results.
         keep:
             The value of its last expression will be fetched with :meth:`Objects.results`.
+        cell:
+            Number of the notebook's cell, by which tracebacks name it.
         expressions:
             Evaluated on each rank after the cell; their text is in the outcomes.
         """
         self.wait_ready()
         chosen = self._chosen(range(self.size) if ranks is None else ranks)
-        return self._talk.run(chosen, code, quiet=quiet, keep=keep, expressions=expressions)
+        return self._talk.run(chosen, code, quiet=quiet, keep=keep, cell=cell, expressions=expressions)
 
     def stop_run(self, run: Run, signal: int = signal.SIGINT) -> None:
         """Interrupt a cell wherever it runs, and free who waits in a collective for others."""

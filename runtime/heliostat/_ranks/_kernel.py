@@ -120,6 +120,9 @@ class RankKernel(IPythonKernel):
                 self._refused.discard(request)
                 return _interrupted()
             self._running = request
+        ours = _ours(self.get_parent("shell"))
+        if ours.get("cell") is not None and self.shell is not None:
+            self.shell.execution_count = ours["cell"]
         try:
             reply: dict[str, Any] = await super().do_execute(code, silent, *args, **kwargs)
         except KeyboardInterrupt:
@@ -128,7 +131,7 @@ class RankKernel(IPythonKernel):
             self._running = None
         for stream in _streams():
             stream.drain()
-        if _ours(self.get_parent("shell")).get("keep"):
+        if ours.get("keep"):
             self.scope.results[request] = self.scope.last
         self.scope.last = None
         if reply["status"] == "error":
