@@ -83,7 +83,8 @@ class Child:
         watchdog = threading.Timer(seconds, self.process.kill)
         watchdog.start()
         try:
-            line = self.process.stdout.readline()
+            # Whatever else it prints (a library, one of its workers) is not for us.
+            line = next((line for line in self.process.stdout if line.startswith('{"at": ')), "")
         finally:
             watchdog.cancel()
         if not line:

@@ -55,21 +55,37 @@ def test_completes_tables_columns_and_parameters(cells: Cells) -> None:
 
 
 def test_trains_on_the_runtime() -> None:
-    """A cell trains with its parameters on the flags' data, and keeps the estimator."""
+    """Cells train with their parameters and flags by either library, and keep the estimator."""
     place = Place()
     kernel = StartedKernel(new_manager(place), place.environment(), place.path)
     try:
         kernel.run("%runtime start --cpus 1", timeout=90)
         kernel.run("import pyarrow as pa; numbers = list(range(100))")
         kernel.run("train = pa.table({'a': numbers, 'y': [n % 7 for n in numbers]})")
+        kernel.run("test = train.slice(50); depth = 1")
+        cell = "%%distribute xgboost --data train --eval test --label y --features a --workers 1 --cpus 1"
         ran = kernel.run(
-            "%%distribute xgboost --data train --eval train --label y --features a --workers 1 -o fitted\n"
-            "n_estimators = 3\nmax_depth = 2",
-            timeout=90,
+            f"{cell} --no-gpu --verbose 2 -o fitted\nn_estimators = 3\nmax_depth = depth + 1", timeout=90
         )
         assert ran.error == "", ran.error
         assert "XGBEstimator is in fitted" in ran.stdout
-        assert kernel.run("fitted.get_booster().num_boosted_rounds()").text == "3"
+        assert "eval-rmse" in ran.stdout
+        shown = "fitted.get_booster().num_boosted_rounds(), fitted.get_booster().feature_names"
+        assert kernel.run(shown).text == "(3, ['a'])"
+        assert kernel.run("fitted.report.workers, fitted.report.cpus_per_worker").text == "(1, 1)"
+        ran = kernel.run(
+            "%%distribute lightgbm --data train --eval test --label y --features a --workers 1\n"
+            "n_estimators = 4\nmin_data_in_leaf = depth\nobjective = 'regression'",
+            timeout=90,
+        )
+        assert ran.error == "", ran.error
+        assert "LightGBMEstimator is in model" in ran.stdout
+        assert kernel.run("model.get_booster().num_trees()").text == "4"
+        assert kernel.run("list(model.get_eval_results()['eval'])").text == "['l2']"
+        small = kernel.run("%%distribute xgboost --data train --label y --workers 9\nn_estimators = 3")
+        assert "%resize cpus=9" in small.error
+        wrong = kernel.run("%%distribute lightgbm --data train --label y\nnum_leafs = 3", timeout=60)
+        assert "'num_leafs'" in wrong.error
     finally:
         kernel.end()
         place.remove()

@@ -82,5 +82,10 @@ def test_real_gpus(tmp_path: Path) -> None:
         gpu_checks.check_parking(owner, "cuda")
         gpu_checks.check_ranks(owner, "cuda")
         gpu_checks.check_samples(owner, "cuda")
+        for library, name in (("xgboost", "XGB"), ("lightgbm", "LightGBM")):
+            owner.run(f"from heliostat.modeling.distributors.{library} import {name}Estimator as Estimator")
+            owner.run(f"from heliostat.modeling.distributors.{library} import {name}ScalingConfig as Scaling")
+            owner.run("from tests.support import gpu_checks")
+            owner.run("gpu_checks.check_boosting(Estimator, Scaling, 'cuda')", seconds=120)
     finally:
         owner.end()

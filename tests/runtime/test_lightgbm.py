@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import lightgbm
@@ -16,7 +12,7 @@ from sklearn.metrics import accuracy_score, r2_score, roc_auc_score
 from tests.support import tables
 from tests.support.tables import LABEL, inputs
 
-from heliostat import _handle, _progress
+from heliostat import _handle
 from heliostat.data import DataConnector
 from heliostat.exceptions import ConfigurationError, TrainingError
 from heliostat.modeling.distributors.lightgbm import LightGBMEstimator, LightGBMScalingConfig
@@ -56,30 +52,6 @@ def tumours() -> pd.DataFrame:
 def trees(booster: lightgbm.Booster) -> str:
     """A model's text without the parameters."""
     return booster.model_to_string(num_iteration=-1).split("parameters:")[0]
-
-
-def slow(_: Any) -> None:
-    """Gives tests time."""
-    time.sleep(0.01)
-
-
-def at_round(count: int, act: Callable[[_progress.TaskSnapshot], None]) -> threading.Thread:
-    """Call ``act`` once the training that runs next has done ``count`` rounds."""
-    known = {task.snapshot.task_id for task in _progress.tasks()}
-
-    def watch() -> None:
-        deadline = time.monotonic() + 40
-        while time.monotonic() < deadline:
-            for task in _progress.tasks():
-                snapshot = task.snapshot
-                if snapshot.task_id not in known and snapshot.done >= count and snapshot.workers:
-                    act(snapshot)
-                    return
-            time.sleep(0.02)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread
 
 
 @pytest.mark.parametrize(
@@ -181,44 +153,6 @@ def test_ranking_and_own_functions_run_on_several_workers() -> None:
     own = LightGBMEstimator(6, squared, {**EXACT, "custom_metric": worst, "metric": "None"}, TWO)
     own.fit((features, target), eval_set=(features, target))
     assert len(own.get_eval_results()["eval"]["worst"]) == 6
-
-
-def test_training_goes_on_when_a_worker_is_killed(tumours: pd.DataFrame) -> None:
-    """It goes on from the last checkpoint in less than 5 s, and the report says so."""
-
-    def kill(snapshot: _progress.TaskSnapshot) -> None:
-        assert snapshot.workers[-1].pid is not None
-        os.kill(snapshot.workers[-1].pid, signal.SIGKILL)
-
-    killer = at_round(25, kill)
-    estimator = LightGBMEstimator(60, "binary", EXACT, TWO, [slow])
-    booster = estimator.fit(tumours, inputs(tumours), LABEL)
-    killer.join()
-    assert estimator.report is not None
-    (restart,) = estimator.report.restarts
-    assert restart.from_round >= 20
-    assert restart.seconds < 5
-    assert booster.num_trees() == estimator.report.rounds == 60
-    assert len(estimator.get_eval_results()["train"]["binary_logloss"]) == 60
-
-
-def test_an_interrupt_ends_the_workers_and_keeps_the_model(tumours: pd.DataFrame) -> None:
-    """KeyboardInterrupt leaves fit() within a second and the model of the last round is there."""
-    sent: list[float] = []
-
-    def interrupt(_: _progress.TaskSnapshot) -> None:
-        sent.append(time.monotonic())
-        os.kill(os.getpid(), signal.SIGINT)
-
-    sender = at_round(10, interrupt)
-    endless = LightGBMEstimator(1_000_000, "binary", EXACT, TWO, [slow], checkpoint_every=5)
-    with pytest.raises(KeyboardInterrupt):
-        endless.fit(tumours, inputs(tumours), LABEL)
-    assert time.monotonic() - sent[0] < 1
-    sender.join()
-    assert endless.get_booster().num_trees() >= 10
-    assert endless.report is not None
-    assert endless.report.interrupted
 
 
 @pytest.mark.parametrize(

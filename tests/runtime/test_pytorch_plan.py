@@ -10,6 +10,7 @@ import pytest
 
 from heliostat._stages import open_location
 from heliostat.exceptions import ConfigurationError
+from heliostat.modeling._nodes import NodeSize
 from heliostat.modeling.distributors.pytorch import PyTorchScalingConfig, WorkerResourceConfig, get_context
 from heliostat.modeling.distributors.pytorch._frames import (
     frames_of,
@@ -20,7 +21,6 @@ from heliostat.modeling.distributors.pytorch._frames import (
 )
 from heliostat.modeling.distributors.pytorch._job import Frame
 from heliostat.modeling.distributors.pytorch._plan import (
-    NodeSize,
     Placement,
     Position,
     may_restart,

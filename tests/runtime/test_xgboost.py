@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -15,17 +14,16 @@ import psutil
 import pyarrow as pa
 import pytest
 import xgboost
-from sklearn.base import clone
 from sklearn.metrics import accuracy_score, log_loss, r2_score, roc_auc_score
-from sklearn.model_selection import cross_val_score
 from tests.support import tables
 from tests.support.tables import LABEL, inputs
 
 from heliostat import _handle, _progress
 from heliostat.data import DataConnector
-from heliostat.exceptions import ConfigurationError, DataError, TaskCancelledError, TrainingError
+from heliostat.exceptions import ConfigurationError, DataError, TrainingError
+from heliostat.modeling._nodes import NodeSize
 from heliostat.modeling._workers import pool
-from heliostat.modeling.distributors._boosting._scaling import NodeSize, Placement, plan_placement
+from heliostat.modeling.distributors._boosting._scaling import Placement, plan_placement
 from heliostat.modeling.distributors.xgboost import XGBEstimator, XGBScalingConfig, _sketch
 from heliostat.modeling.distributors.xgboost._plan import plan_training
 
@@ -360,45 +358,6 @@ def test_training_stops_early_and_goes_on(runtime: Runtime, tumours: pd.DataFram
         XGBEstimator.load(str(tmp_path / "model"))
 
 
-def test_scikit_learn_takes_it_for_one_of_its_own(runtime: Runtime, tumours: pd.DataFrame) -> None:
-    """It can be cloned, set, and cross-validated; what cannot be set changes nothing."""
-    estimator = XGBEstimator(5, BINARY, {"max_depth": 2}, ONE)
-    copied = clone(estimator).set_params(n_estimators=6)
-    assert (copied.n_estimators, copied.params, copied.scaling_config) == (6, {"max_depth": 2}, ONE)
-    with pytest.raises(ConfigurationError, match="max_depth"):
-        copied.set_params(max_depth=3)
-    with pytest.raises(ConfigurationError, match="n_estimators=0"):
-        copied.set_params(n_estimators=0)
-    assert copied.n_estimators == 6
-    numbers = tumours[inputs(tumours)]
-    scores = cross_val_score(
-        copied, numbers, tumours[LABEL], cv=2, scoring=lambda e, x, y: roc_auc_score(y, e.predict(x))
-    )
-    assert scores.min() > 0.9
-
-
-def test_a_runtime_that_is_too_small_is_refused_at_once(runtime: Runtime, tumours: pd.DataFrame) -> None:
-    """The error says what is needed and what there is, and has the line that resizes."""
-    estimator = XGBEstimator(scaling_config=XGBScalingConfig(num_workers=3, num_cpu_per_worker=2))
-    begun = time.monotonic()
-    with pytest.raises(ConfigurationError, match="%resize cpus=6") as refused:
-        estimator.fit(tumours, inputs(tumours), LABEL)
-    assert time.monotonic() - begun < 1
-    assert (refused.value.required, refused.value.available) == (6, 2)
-
-
-def test_a_failing_worker_is_named_with_its_cause(runtime: Runtime, tumours: pd.DataFrame) -> None:
-    """A label that only rank 1 finds missing is reported as rank 1's, though rank 0 waits for it."""
-    broken = tumours.assign(target=tumours[LABEL].astype(float))
-    broken.loc[len(broken) - 1, LABEL] = np.nan
-    estimator = XGBEstimator(10, BINARY, scaling_config=XGBScalingConfig(num_workers=2))
-    with pytest.raises(TrainingError, match=r"rank 1.*'target' has no value in 1 of") as failed:
-        estimator.fit(broken, inputs(tumours), LABEL)
-    assert failed.value.rank == 1
-    assert isinstance(failed.value.__cause__, DataError)
-    assert_clean(runtime)
-
-
 @pytest.mark.parametrize(
     ("objective", "params", "told"),
     [
@@ -413,103 +372,6 @@ def test_what_xgboost_refuses_is_a_sentence(
     estimator = XGBEstimator(5, objective, params, XGBScalingConfig(num_workers=1))
     with pytest.raises(TrainingError, match=told):
         estimator.fit(tumours, inputs(tumours), LABEL)
-
-
-def test_training_goes_on_when_workers_are_killed_twice(
-    runtime: Runtime, tumours: pd.DataFrame, tmp_path: Path
-) -> None:
-    """Each time it goes on from the last checkpoint, loses less than 5 s, and the report says so."""
-    killed: list[int] = []
-
-    def kill(snapshot: _progress.TaskSnapshot) -> None:
-        pid = snapshot.workers[-1].pid
-        assert pid is not None
-        killed.append(pid)
-        os.kill(pid, signal.SIGKILL)
-
-    slow = Slow()
-    killers = [at_round(25, kill), at_round(75, kill)]
-    estimator = XGBEstimator(
-        120, BINARY, {"eval_metric": "logloss"}, TWO, [slow], checkpoint_location=str(tmp_path)
-    )
-    booster = estimator.fit(tumours, inputs(tumours), LABEL)
-    for killer in killers:
-        killer.join()
-    report = estimator.report
-    assert report is not None
-    assert len(killed) == len(report.restarts) == 2
-    assert booster.num_boosted_rounds() == report.rounds == 120
-    assert len(estimator.get_eval_results()["train"]["logloss"]) == 120
-    assert slow.seen == list(range(120)), "callbacks do not see a round twice, nor miss one"
-    for restart, least in zip(report.restarts, (20, 70), strict=True):
-        assert restart.from_round >= least
-        assert restart.seconds < 5
-        assert "killed" in restart.cause
-        assert restart.workers == 2
-    assert xgboost.Booster(model_file=tmp_path / "xgboost-checkpoint.ubj").num_boosted_rounds() == 110
-    assert_clean(runtime)
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_interrupt_ends_the_workers_and_keeps_the_model(
-    runtime: Runtime, tumours: pd.DataFrame, workers: int
-) -> None:
-    """KeyboardInterrupt leaves fit() within a second; nothing stays but the partial model."""
-    sent: list[float] = []
-
-    def interrupt(_: _progress.TaskSnapshot) -> None:
-        sent.append(time.monotonic())
-        os.kill(os.getpid(), signal.SIGINT)
-
-    sender = at_round(20, interrupt)
-    endless = XGBEstimator(
-        1_000_000, BINARY, scaling_config=XGBScalingConfig(workers), checkpoint_every=0, callbacks=[Slow()]
-    )
-    with pytest.raises(KeyboardInterrupt):
-        endless.fit(tumours, inputs(tumours), LABEL)
-    assert time.monotonic() - sent[0] < 1
-    sender.join()
-    assert endless.report is not None
-    assert endless.report.interrupted
-    assert endless.get_booster().num_boosted_rounds() == endless.report.rounds >= 20
-    assert roc_auc_score(tumours[LABEL], endless.predict(tumours)) > 0.99
-    assert_clean(runtime)
-
-
-def test_progress_is_told_and_cancels(runtime: Runtime, tumours: pd.DataFrame) -> None:
-    """Rounds, metrics, rows and memory of each worker are told; cancelling ends the training."""
-    snapshots: list[_progress.TaskSnapshot] = []
-
-    def cancel(snapshot: _progress.TaskSnapshot) -> None:
-        snapshots.append(snapshot)
-        next(t for t in _progress.tasks() if t.snapshot.task_id == snapshot.task_id).cancel()
-
-    canceller = at_round(10, cancel)
-    estimator = XGBEstimator(
-        1_000_000, BINARY, {"eval_metric": "auc"}, TWO, callbacks=[Slow()], checkpoint_every=5
-    )
-    with pytest.raises(TaskCancelledError):
-        estimator.fit(tumours, inputs(tumours), LABEL)
-    canceller.join()
-    (snapshot,) = snapshots
-    assert (snapshot.kind, snapshot.unit, snapshot.total) == ("xgboost", "rounds", 1_000_000)
-    assert 0.9 < snapshot.metrics["train-auc"] <= 1
-    assert sum(worker.rows or 0 for worker in snapshot.workers) == len(tumours)
-    assert all((worker.memory_bytes or 0) > 1e7 for worker in snapshot.workers)
-    assert estimator.get_booster().num_boosted_rounds() >= 10
-    assert_clean(runtime)
-
-
-def test_the_second_fit_is_quick(runtime: Runtime, tumours: pd.DataFrame) -> None:
-    """With its workers warm, a training of ten rounds on a small table takes less than half a second."""
-    estimator = XGBEstimator(10, BINARY, scaling_config=ONE)
-    estimator.fit(tumours, inputs(tumours), LABEL)
-    took = []
-    for _ in range(3):
-        begun = time.monotonic()
-        estimator.fit(tumours, inputs(tumours), LABEL)
-        took.append(time.monotonic() - begun)
-    assert min(took) < 0.3
 
 
 def test_what_cannot_be_trained_on_is_refused_by_name(tumours: pd.DataFrame) -> None:

@@ -6,7 +6,7 @@ stand-in for NVIDIA's library, ``"cuda"`` for real ones.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tests.support.owner import wait_for
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.support.owner import Owner
 
 Device = Literal["logical", "cuda"]
+Computes = Literal["cpu", "cuda"]
 
 
 def check_devices_are_distinct(owner: Owner, device: Device) -> None:
@@ -96,3 +97,24 @@ def check_ranks(owner: Owner, device: Device) -> None:
     assert len(set(found["seen"][0].split(","))) == count
     assert found["default"] == "nccl"
     assert (found["on"], found["chosen"]) == (("gloo", None) if device == "logical" else ("nccl", 0))
+
+
+def check_boosting(estimator: type[Any], scaling: type[Any], device: Computes) -> None:
+    """Trees learn on a device, for each GPU by a worker of its own; on a GPU the report counts it.
+
+    Needs a runtime; on ``"cuda"`` one with at least one real GPU.
+    """
+    import numpy as np
+
+    from heliostat import _handle
+
+    features = np.random.default_rng(0).normal(size=(5_000, 4)).astype(np.float32)
+    target = (features[:, 0] + features[:, 1] > 0).astype(int)
+    cuda = device == "cuda"
+    workers = int(sum(node.gpus for node in _handle.init().nodes())) if cuda else 2
+    objective = "binary" if "LightGBM" in estimator.__name__ else "binary:logistic"
+    params = {"device_type": "cuda"} if cuda and "LightGBM" in estimator.__name__ else None
+    trained = estimator(20, objective, params, scaling(workers, use_gpu=cuda))
+    trained.fit(features, target)
+    assert (trained.report.workers, trained.report.gpus_per_worker) == (workers, int(cuda))
+    assert ((trained.predict(features) > 0.5) == target).mean() > 0.95

@@ -111,7 +111,7 @@ class WorkerProcess:
         while True:
             with contextlib.suppress(KeyboardInterrupt):
                 self._send(self._execute(self._starts.get()))
-                _give_memory_back()
+                give_memory_back()
 
     def _execute(self, start: Start) -> Done | Raised:
         context = self._current = WorkerContext(start, self._send)
@@ -213,7 +213,8 @@ def _raised(run: int, error: BaseException) -> Raised:
     return Raised(run, at, payload, trace)
 
 
-def _give_memory_back() -> None:
+def give_memory_back() -> None:
+    """Return to the operating system what nobody uses any more."""
     gc.collect()
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)

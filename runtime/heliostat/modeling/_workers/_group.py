@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _PLACEMENT_TIMEOUT_S = 60.0
 _START_TIMEOUT_S = 60.0
 _POLL_S = 0.1
+_STRAGGLE, _STRAGGLE_S = 3.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,20 @@ class Group:
         Returns how many workers there are now; ranks are counted anew.
         """
         nodes = [worker.node_id for worker in self.workers]
+        kept = [worker.alive for worker in self.workers]
         self.workers = [
-            worker if worker.alive else self._begin(bundle, self._node_of(bundle) or worker.node_id)
-            for worker, bundle in zip(self.workers, self._bundles, strict=True)
+            worker if alive else self._begin(bundle, self._node_of(bundle) or worker.node_id)
+            for worker, bundle, alive in zip(self.workers, self._bundles, kept, strict=True)
         ]
-        deadline = time.monotonic() + timeout
-        here = [worker.wait_until_here(deadline) for worker in self.workers]
+        begun = time.monotonic()
+        deadline = begun + timeout
+        here: list[bool] = []
+        while not (here and all(here)) and time.monotonic() < deadline:
+            here = [worker.wait_until_here(0.0) for worker in self.workers]
+            if any(came and not alive for came, alive in zip(here, kept, strict=True)):
+                # One took so long: others that take a multiple of it are on a node that is gone.
+                took = time.monotonic() - begun
+                deadline = min(deadline, begun + _STRAGGLE_S + _STRAGGLE * took)
         for worker, node, came in zip(self.workers, nodes, here, strict=True):
             if not came:
                 worker.kill()

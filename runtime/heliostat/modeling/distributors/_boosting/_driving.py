@@ -15,7 +15,7 @@ from heliostat.modeling.distributors._boosting._report import Checkpoint, Restar
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from heliostat._location import Location
+    from heliostat.modeling.distributors._boosting._checkpoints import Checkpoints
 
 _PARTIAL_S = 0.6
 """How long an interrupted training may take to hand over the model of its last whole round."""
@@ -82,8 +82,8 @@ class Driver:
         Runs on each rank, with what ``jobs`` returns for it.
     jobs:
         Makes the arguments of each rank for a number of workers and a checkpoint to go on from.
-    location:
-        Where checkpoints are written as well; in memory the latest is always kept.
+    checkpoints:
+        Where they are written as well; in memory the latest is always kept.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class Driver:
         function: Callable[..., Any],
         jobs: Callable[[int, Checkpoint | None], Sequence[tuple[Any, ...]]],
         task: _progress.Task,
-        location: Location | None,
+        checkpoints: Checkpoints,
         show: Callable[[str], None],
     ) -> None:
         self._function, self._jobs, self._task = function, jobs, task
-        self._location, self._show = location, show
+        self._checkpoints, self._show = checkpoints, show
         self.outcome = Outcome()
         self._workers: dict[int, _progress.WorkerSnapshot] = {}
         self._lost_at: float | None = None
@@ -125,8 +125,10 @@ class Driver:
                     self._rescue(run)
                 raise
             else:
-                self.outcome.trained = results[0]
                 trained: Trained = results[0]
+                self.outcome.trained = trained
+                self._checkpoints.done()
+                self.outcome.where = self._checkpoints.where
                 return trained
 
     def _go_on(self, group: _workers.Group, failed: _workers.RunFailedError) -> None:
@@ -175,11 +177,8 @@ class Driver:
 
     def _keep(self, checkpoint: Checkpoint) -> None:
         self.outcome.checkpoint = checkpoint
-        if self._location is None:
-            return
-        with self._location.open_output() as file:
-            file.write(checkpoint.model)
-        self.outcome.where = str(self._location)
+        self._checkpoints.write(checkpoint.model)
+        self.outcome.where = self._checkpoints.where
 
     def _rescue(self, run: _workers.Run) -> None:
         """Have rank 0 hand over its last whole round, if it can within a moment."""

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from heliostat import _progress
 from heliostat.exceptions import ConfigurationError, TaskCancelledError
 from heliostat.modeling import _workers
+from heliostat.modeling._nodes import nodes
 from heliostat.modeling.distributors._boosting import _predicting, _saving
 from heliostat.modeling.distributors._boosting._callbacks import write_back
+from heliostat.modeling.distributors._boosting._checkpoints import Checkpoints
 from heliostat.modeling.distributors._boosting._connection import connect
 from heliostat.modeling.distributors._boosting._driving import Driver
 from heliostat.modeling.distributors._boosting._preparing import (
@@ -23,7 +25,7 @@ from heliostat.modeling.distributors._boosting._preparing import (
 )
 from heliostat.modeling.distributors._boosting._report import Checkpoint, TrainingReport
 from heliostat.modeling.distributors._boosting._rows import open_rows
-from heliostat.modeling.distributors._boosting._scaling import ScalingConfig, nodes, plan_placement
+from heliostat.modeling.distributors._boosting._scaling import ScalingConfig, plan_placement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -152,8 +154,8 @@ class BoostingEstimator:
     def get_eval_results(self) -> dict[str, dict[str, list[float]]]:
         """Metrics by round: ``{"train": {metric: [...]}, "eval": {...}}``; empty before ``fit``.
 
-        XGBoost's are computed only where somebody asks for them: by an evaluation set, a metric,
-        early stopping, callbacks or ``verbose_eval``. Its progress has ten values all the same.
+        They are computed only where somebody asks for them: by an evaluation set, a metric, early
+        stopping, callbacks or ``verbose_eval``. The progress has ten values all the same.
         """
         return {name: {m: list(v) for m, v in found.items()} for name, found in self._eval_results.items()}
 
@@ -246,7 +248,7 @@ class BoostingEstimator:
         columns = replace(columns_of(train, categorical), wide=wide)
         directory = connect()
         placement = self._placement()
-        location = self._checkpoints()
+        checkpoints = Checkpoints(self.checkpoint_location, self._checkpoint_name)
         begun = time.monotonic()
         layout = _workers.Layout(placement.workers, placement.cpus, placement.gpus)
         inputs = {"train": train, **evaluation}
@@ -284,7 +286,7 @@ class BoostingEstimator:
                             for part in given
                         ]
 
-                    driver = Driver(self._function(), jobs, task, location, print)
+                    driver = Driver(self._function(), jobs, task, checkpoints, print)
                     trained = driver.run(group)
             except (KeyboardInterrupt, TaskCancelledError):
                 self._keep_partial(driver, columns, placement, rows, begun)
@@ -345,10 +347,3 @@ class BoostingEstimator:
             interrupted=True,
             checkpoint=outcome.where,
         )
-
-    def _checkpoints(self) -> Any:
-        if self.checkpoint_location is None:
-            return None
-        from heliostat._stages import open_location
-
-        return open_location(self.checkpoint_location).join(self._checkpoint_name)

@@ -38,7 +38,8 @@ class TrainingReport:
     interrupted: bool = False
     """Whether it was stopped; then the model is the partial one."""
     checkpoint: str | None = None
-    """Where the latest checkpoint was written, if a location was given."""
+    """Where the latest checkpoint is, where one was written and stayed: in the location that was given,
+    or after an interrupt."""
 
 
 @dataclass(frozen=True)

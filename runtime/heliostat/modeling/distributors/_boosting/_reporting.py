@@ -16,8 +16,15 @@ if TYPE_CHECKING:
 
     from heliostat.modeling._workers import WorkerContext
 
+GLANCES = 10
+"""How often the metrics of a training that nobody asked them of are computed, for its progress."""
 _ROUND_S = 0.05
 _SEEN_S = 1.0
+
+
+def glances(rounds: int) -> int:
+    """Every which round a training looks at metrics that nobody asked for; alike on all ranks."""
+    return max(rounds // GLANCES, 1)
 
 
 class Reporter:

@@ -1,7 +1,4 @@
-"""How many workers of what size a training gets: decided from what was asked for and what there is.
-
-Pure, but for ``nodes``.
-"""
+"""How many workers of what size a training gets: decided from what was asked for and what there is."""
 
 from __future__ import annotations
 
@@ -12,6 +9,8 @@ from heliostat.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from heliostat.modeling._nodes import NodeSize
 
 
 @dataclass(frozen=True)
@@ -41,14 +40,6 @@ class ScalingConfig:
 
 
 @dataclass(frozen=True)
-class NodeSize:
-    """What a node has in all, free or not."""
-
-    cpus: int
-    gpus: int
-
-
-@dataclass(frozen=True)
 class Placement:
     """The workers of one training."""
 
@@ -57,22 +48,6 @@ class Placement:
     """CPUs of each worker."""
     gpus: int
     """GPUs of each worker: 0 or 1."""
-
-
-def nodes() -> list[NodeSize]:
-    """Sizes of the nodes that are alive, as they are now: Ray's own list does not follow a resize."""
-    from heliostat import _handle
-
-    runtime = _handle.current()
-    if runtime is not None and runtime.alive:
-        return [NodeSize(int(node.cpus), int(node.gpus)) for node in runtime.nodes() if node.state == "alive"]
-    import ray
-
-    return [
-        NodeSize(int(node["Resources"].get("CPU", 0)), int(node["Resources"].get("GPU", 0)))
-        for node in ray.nodes()
-        if node["Alive"]
-    ]
 
 
 def plan_placement(

@@ -17,7 +17,7 @@ from heliostat.modeling._workers._wire import load
 from heliostat.modeling.distributors._boosting._columns import CATEGORY, decode
 from heliostat.modeling.distributors._boosting._driving import Trained
 from heliostat.modeling.distributors._boosting._quiet import silence
-from heliostat.modeling.distributors._boosting._reporting import Reporter
+from heliostat.modeling.distributors._boosting._reporting import Reporter, glances
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,6 +50,13 @@ class Job:
     checkpoint_every: int
     start: bytes | None
     checkpoint: Checkpoint | None
+
+    @property
+    def watched(self) -> bool:
+        """Whether metrics of every round are wanted; those of the training rows cost a tenth of its time."""
+        asked = {"metric", "metrics", "metric_types"} & {*self.spec.params}
+        asked |= {"feval"} & {*self.spec.options}
+        return bool(len(self.parts) > 1 or asked or self.stopping or self.callbacks or self.report_every)
 
 
 def train(context: WorkerContext, job: Job) -> Trained:
@@ -95,8 +102,8 @@ def _boost(
         params,
         sets["train"],
         job.spec.rounds - follow.done,
-        valid_sets=list(sets.values()),
-        valid_names=list(sets),
+        valid_sets=list(sets.values()) if job.watched else None,
+        valid_names=list(sets) if job.watched else None,
         feval=job.spec.options.get("feval"),
         init_model=_start(job),
         callbacks=[
@@ -136,6 +143,7 @@ class _Follow:
         self.done = checkpoint.rounds if checkpoint is not None else 0
         self.rounds, self.stopped = self.done, False
         self.began: float | None = None
+        self._latest: Mapping[str, float] = {}
         self.history = (
             {n: {m: list(v) for m, v in found.items()} for n, found in checkpoint.history.items()}
             if (checkpoint is not None)
@@ -156,6 +164,9 @@ class _Follow:
         import lightgbm
 
         results = env.evaluation_result_list
+        if not self._job.watched:
+            looks = (self.rounds + 1) % glances(self._job.spec.rounds) == 0
+            results = [("train", *found[1:]) for found in env.model.eval_train()] if looks else []
         if self._context.size > 1 and results:
             measured = [(result[0], result[1], float(result[2])) for result in results]
             values = merged(self._context.gather((measured, self._weights)))
@@ -164,10 +175,11 @@ class _Follow:
                 for result, value in zip(results, values, strict=True)
             ]
         self.rounds += 1
-        for name, metric, value, *_ in results or ():
+        if results:
+            self._latest = {f"{name}-{metric}": float(value) for name, metric, value, *_ in results}
+        for name, metric, value, *_ in results if self._job.watched and results else ():
             self.history.setdefault(name, {}).setdefault(metric, []).append(float(value))
-        latest = {f"{name}-{metric}": float(value) for name, metric, value, *_ in results or ()}
-        self._report.round(self.rounds, latest, self._job.report_every)
+        self._report.round(self.rounds, self._latest, self._job.report_every)
         if self._context.stopping:
             self.stopped = True
             raise lightgbm.callback.EarlyStopException(env.iteration, list(results or ()))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from heliostat._extras import require
-from heliostat.exceptions import ConfigurationError
 from heliostat.modeling.distributors._boosting import _inputs
 from heliostat.modeling.distributors._boosting._columns import needs_float64
 from heliostat.modeling.distributors._boosting._estimator import BoostingEstimator
 from heliostat.modeling.distributors._boosting._groups import group_ids
+from heliostat.modeling.distributors._boosting._start import start_bytes
 from heliostat.modeling.distributors.lightgbm import _worker
 from heliostat.modeling.distributors.lightgbm._plan import (
     LightGBMScalingConfig,
@@ -54,8 +53,8 @@ class LightGBMEstimator(BoostingEstimator):
     checkpoint_every:
         Rounds between checkpoints, from which training goes on after a worker was lost; 0 for none.
     checkpoint_location:
-        Directory, stage or URL where the latest checkpoint is written as well; it is always kept in
-        the memory of this process.
+        Directory, stage or URL where the latest checkpoint is written, and stays. By default it is
+        a file in the stage ``@user/trees/checkpoints`` until the training is through.
     """
 
     _library = "LightGBM"
@@ -121,7 +120,7 @@ class LightGBMEstimator(BoostingEstimator):
         sample_weight_eval_set, eval_qid:
             For each evaluation set an array.
         init_model:
-            Model to go on from: a booster, an estimator, or the path of a file.
+            Model to go on from: a booster, an estimator, or the path, stage or URL of a file.
 
         Raises
         ------
@@ -141,7 +140,7 @@ class LightGBMEstimator(BoostingEstimator):
         train = _inputs.given(dataset, input_cols, label_col, roles)
         own = _inputs.own_roles(eval_set, weight=sample_weight_eval_set, qid=eval_qid)
         evaluation = _inputs.evaluation_sets(eval_set, train, own)
-        start = None if init_model is None else _bytes_of(init_model)
+        start = start_bytes(init_model, "init_model", self._library, _to_bytes)
         self._train(
             train,
             evaluation,
@@ -221,18 +220,8 @@ def predictor(
     return predict
 
 
-def _bytes_of(model: Any) -> bytes:
-    """Text of a model to go on from, whatever it was given as."""
-    if isinstance(model, BoostingEstimator):
-        model = model.get_booster()
-    if isinstance(model, str | Path):
-        path = Path(model)
-        if not path.is_file():
-            message = f"init_model={str(model)!r} is no file."
-            raise ConfigurationError(message, "Pass a booster, an estimator, or the path of a model.")
-        return path.read_bytes()
-    model = getattr(model, "booster_", model)
-    if not hasattr(model, "model_to_string"):
-        message = f"init_model is a {type(model).__name__}, not a model of LightGBM."
-        raise ConfigurationError(message, "Pass a booster, an estimator, or the path of a model.")
-    return bytes(model.model_to_string(num_iteration=-1).encode())
+def _to_bytes(model: Any) -> bytes:
+    """Text of a booster, of scikit-learn's form of one, or of a file."""
+    if isinstance(model, bytes):
+        return model
+    return bytes(getattr(model, "booster_", model).model_to_string(num_iteration=-1).encode())

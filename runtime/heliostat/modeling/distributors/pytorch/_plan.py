@@ -14,15 +14,8 @@ from heliostat.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from heliostat.modeling._nodes import NodeSize
     from heliostat.modeling.distributors.pytorch.scaling_config import PyTorchScalingConfig
-
-
-@dataclass(frozen=True)
-class NodeSize:
-    """What a node has in all, free or not."""
-
-    cpus: int
-    gpus: int
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from heliostat.modeling.distributors.pytorch._plan import NodeSize
+from heliostat.modeling._nodes import NodeSize
 
 if TYPE_CHECKING:
     from collections.abc import Collection

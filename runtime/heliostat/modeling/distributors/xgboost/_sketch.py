@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from heliostat.modeling._workers._actor import give_memory_back
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -152,6 +154,9 @@ def _batches(*given: Any) -> Any:
 
         def reset(self) -> None:
             self.passes, self.start = self.passes + 1, 0
+            if self.passes == _SKETCH_PASS + 1:
+                # Sketches and what was sorted for them would lie beside the bins.
+                give_memory_back()
 
         def next(self, input_data: Any) -> bool:
             if self.start >= len(self.label):

@@ -18,7 +18,7 @@ from heliostat.modeling._workers._wire import load
 from heliostat.modeling.distributors._boosting._columns import decode
 from heliostat.modeling.distributors._boosting._driving import Trained
 from heliostat.modeling.distributors._boosting._quiet import silence
-from heliostat.modeling.distributors._boosting._reporting import Reporter
+from heliostat.modeling.distributors._boosting._reporting import Reporter, glances
 from heliostat.modeling.distributors.xgboost import _sketch
 from heliostat.modeling.distributors.xgboost._library import library
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from heliostat.modeling.distributors._boosting._rows import Part
     from heliostat.modeling.distributors._boosting._spec import Spec
 
-_GLANCES = 10
-"""How often the metrics of a training that nobody asked them of are computed, for its progress."""
 _SOURCE_POSITION = re.compile(r"^(\[[\d:]+\] )?(\S+\.(cc|h|cu|cuh):\d+: )?")
 """Time and place that XGBoost puts in front of its errors."""
 
@@ -270,7 +268,7 @@ def _First(  # noqa: N802
     job: Job, report: Reporter, done: int, caught: Sequence[warnings.WarningMessage], train: tuple[Any, str]
 ) -> Any:
     """Our first callback: sees every round, also the one that another callback ends with."""
-    glances = max(job.spec.rounds // _GLANCES, 1)
+    every = glances(job.spec.rounds)
 
     class First(_base()):  # type: ignore[misc]
         rounds, stopped = done, False
@@ -288,7 +286,7 @@ def _First(  # noqa: N802
             self.rounds = done + epoch + 1
             if job.watched:
                 self.latest = {f"{n}-{m}": v[-1] for n, found in evals_log.items() for m, v in found.items()}
-            elif self.rounds % glances == 0:
+            elif self.rounds % every == 0:
                 pairs = [pair.rpartition(":") for pair in model.eval(*train, epoch).split("\t")[1:]]
                 self.latest = {name: float(value) for name, _, value in pairs}
             report.round(self.rounds, self.latest, job.report_every)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from heliostat._extras import require
-from heliostat.exceptions import ConfigurationError
 from heliostat.modeling.distributors._boosting import _inputs
 from heliostat.modeling.distributors._boosting._estimator import BoostingEstimator
 from heliostat.modeling.distributors._boosting._groups import group_ids
+from heliostat.modeling.distributors._boosting._start import start_bytes
 from heliostat.modeling.distributors.xgboost import _worker
 from heliostat.modeling.distributors.xgboost._library import library
 from heliostat.modeling.distributors.xgboost._plan import XGBScalingConfig, plan_training
@@ -49,8 +48,8 @@ class XGBEstimator(BoostingEstimator):
     checkpoint_every:
         Rounds between checkpoints, from which training goes on after a worker was lost; 0 for none.
     checkpoint_location:
-        Directory, stage or URL where the latest checkpoint is written as well; it is always kept in
-        the memory of this process.
+        Directory, stage or URL where the latest checkpoint is written, and stays. By default it is
+        a file in the stage ``@user/trees/checkpoints`` until the training is through.
     """
 
     _library = "XGBoost"
@@ -118,7 +117,7 @@ class XGBEstimator(BoostingEstimator):
         sample_weight_eval_set, eval_qid:
             For each evaluation set an array.
         xgb_model:
-            Model to go on from: a booster, an estimator, or the path of a file.
+            Model to go on from: a booster, an estimator, or the path, stage or URL of a file.
 
         Raises
         ------
@@ -143,7 +142,7 @@ class XGBEstimator(BoostingEstimator):
         train = _inputs.given(dataset, input_cols, label_col, roles)
         own = _inputs.own_roles(eval_set, weight=sample_weight_eval_set, qid=eval_qid)
         evaluation = _inputs.evaluation_sets(eval_set, train, own)
-        start = None if xgb_model is None else _bytes_of(xgb_model)
+        start = start_bytes(xgb_model, "xgb_model", self._library, _to_bytes)
         self._train(
             train,
             evaluation,
@@ -226,19 +225,10 @@ def predictor(
     return predict
 
 
-def _bytes_of(model: Any) -> bytes:
-    """Bytes of a model to go on from, whatever it was given as."""
-    if isinstance(model, BoostingEstimator):
-        model = model.get_booster()
-    if isinstance(model, str | Path):
-        path = Path(model)
-        if not path.is_file():
-            message = f"xgb_model={str(model)!r} is no file."
-            raise ConfigurationError(message, "Pass a booster, an estimator, or the path of a model.")
-        model = require("xgboost", "xgboost", "XGBEstimator").Booster(model_file=str(path))
+def _to_bytes(model: Any) -> bytes:
+    """Bytes of a booster, of scikit-learn's form of one, or of a file in any of XGBoost's formats."""
+    if isinstance(model, bytes):
+        model = require("xgboost", "xgboost", "XGBEstimator").Booster(model_file=bytearray(model))
     if hasattr(model, "get_booster"):
         model = model.get_booster()
-    if not hasattr(model, "save_raw"):
-        message = f"xgb_model is a {type(model).__name__}, not a model of XGBoost."
-        raise ConfigurationError(message, "Pass a booster, an estimator, or the path of a model.")
     return bytes(model.save_raw("ubj"))

@@ -1,0 +1,403 @@
+"""What both estimators do alike, tested on each: faults, stops, progress, and what scikit-learn wants."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+import pytest
+from sklearn.base import clone
+from sklearn.metrics import ndcg_score, roc_auc_score
+from sklearn.model_selection import cross_val_score
+from tests.support import gpu_checks, tables
+from tests.support.slow import GROUP, Slow
+from tests.support.slow_xgboost import SlowXGB
+from tests.support.tables import LABEL, inputs
+
+from heliostat import _handle, _progress
+from heliostat._stages import open_location
+from heliostat.data import DataConnector
+from heliostat.exceptions import ConfigurationError, TaskCancelledError, TrainingError
+from heliostat.modeling._workers import pool
+from heliostat.modeling.distributors._boosting import _checkpoints
+from heliostat.modeling.distributors.lightgbm import LightGBMEstimator, LightGBMScalingConfig
+from heliostat.modeling.distributors.xgboost import XGBEstimator, XGBScalingConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pandas as pd
+
+    from heliostat._handle import Runtime
+
+
+_LIMITS = Path("/sys/fs/cgroup/memory")
+
+
+@dataclass(frozen=True)
+class Library:
+    """One of the two."""
+
+    estimator: type[XGBEstimator | LightGBMEstimator]
+    scaling: type[XGBScalingConfig | LightGBMScalingConfig]
+    binary: str
+    ranking: str
+    params: dict[str, Any]
+    slow: type[Slow]
+    again: str
+    """Argument of ``fit`` with the model to go on from."""
+
+    def make(self, rounds: int, workers: int, *, waits: bool = False, **more: Any) -> Any:
+        """Make an estimator of two classes."""
+        given = {
+            "objective": self.binary,
+            "params": self.params,
+            "scaling_config": self.scaling(workers),
+            "callbacks": [self.slow()] if waits else None,
+        }
+        return self.estimator(rounds, **{**given, **more})
+
+    def rounds(self, booster: Any) -> int:
+        """How many rounds a booster of two classes has."""
+        found = booster.num_trees() if hasattr(booster, "num_trees") else booster.num_boosted_rounds()
+        return int(found)
+
+
+XGB = Library(XGBEstimator, XGBScalingConfig, "binary:logistic", "rank:ndcg", {}, SlowXGB, "xgb_model")
+LGB = Library(
+    LightGBMEstimator,
+    LightGBMScalingConfig,
+    "binary",
+    "lambdarank",
+    {"verbosity": -1, "num_leaves": 7, "min_data_in_leaf": 5},
+    Slow,
+    "init_model",
+)
+
+
+@pytest.fixture(params=[XGB, LGB], ids=["xgboost", "lightgbm"])
+def library(request: pytest.FixtureRequest) -> Library:
+    """Each of the two."""
+    found: Library = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[Runtime]:
+    """A local runtime of two CPUs."""
+    yield _handle.init(cpus=2)
+    _handle.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _connected(runtime: Runtime) -> None:
+    """Every test here needs the runtime."""
+
+
+@pytest.fixture(scope="module")
+def tumours() -> pd.DataFrame:
+    """569 real rows."""
+    return tables.tumours()
+
+
+def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Poll until ``condition`` holds; fail with ``what`` after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+def at_round(count: int, act: Callable[[_progress.TaskSnapshot], None]) -> threading.Thread:
+    """Call ``act`` once the training that runs next has done ``count`` rounds, and no later."""
+    known = {task.snapshot.task_id for task in _progress.tasks()}
+
+    def watch() -> None:
+        def now() -> list[_progress.TaskSnapshot]:
+            fresh = [task.snapshot for task in _progress.tasks() if task.snapshot.task_id not in known]
+            return [each for each in fresh if each.done >= count and each.workers]
+
+        until(lambda: bool(now()), 40, f"round {count} is done")
+        act(now()[0])
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+def kill_last(snapshot: _progress.TaskSnapshot) -> None:
+    """Kill the process of the last rank."""
+    pid = snapshot.workers[-1].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+
+def assert_clean(runtime: Runtime) -> None:
+    """Assert that a training left no busy process, no reservation and no rows behind."""
+    import ray
+
+    def busy() -> list[int]:
+        found = []
+        for process in psutil.Process(runtime.status().supervisor_pid).children(recursive=True):
+            try:
+                if "WorkerProcess.serve" in " ".join(process.cmdline()):
+                    found.append(process.pid)
+            except psutil.Error:
+                continue
+        return [pid for pid in found if pid not in pool.pids()]
+
+    until(lambda: not busy(), 2, "the workers are gone")
+    until(lambda: ray.available_resources().get("CPU", 0) == 2, 10, "both CPUs are free again")
+    assert not [each for each in os.scandir(runtime.status().session_dir) if "spill" in each.name]
+
+
+def test_training_goes_on_when_workers_are_killed_twice(
+    runtime: Runtime, library: Library, tumours: pd.DataFrame
+) -> None:
+    """Each time it goes on from the last checkpoint, loses less than 5 s, and the report says so."""
+    killers = [at_round(25, kill_last), at_round(65, kill_last)]
+    estimator = library.make(90, 2, waits=True)
+    booster = estimator.fit(tumours, inputs(tumours), LABEL)
+    for killer in killers:
+        killer.join()
+    report = estimator.report
+    assert library.rounds(booster) == report.rounds == 90
+    assert [len(values) for values in estimator.get_eval_results()["train"].values()] == [90]
+    assert estimator.callbacks[0].seen == list(range(90)), "callbacks see each round once"
+    assert len(report.restarts) == 2
+    for restart, least in zip(report.restarts, (20, 60), strict=True):
+        assert restart.from_round >= least
+        assert restart.seconds < 5
+        assert "killed" in restart.cause
+        assert restart.workers == 2
+    assert roc_auc_score(tumours[LABEL], estimator.predict(tumours)) > 0.99
+    assert_clean(runtime)
+
+
+def test_training_goes_on_with_fewer_workers_when_a_node_is_lost(
+    runtime: Runtime, library: Library, tumours: pd.DataFrame
+) -> None:
+    """What the lost node held cannot be had again: the worker that can be trains all rows to the end."""
+    runtime.resize(cpus=2, nodes=2)
+
+    def kill_node(_: _progress.TaskSnapshot) -> None:
+        below = psutil.Process(runtime.status().supervisor_pid).children()
+        max((p for p in below if p.name() == "raylet"), key=lambda p: p.create_time()).kill()
+
+    try:
+        killer = at_round(25, kill_node)
+        estimator = library.make(300, 2, waits=True)
+        booster = estimator.fit(tumours, inputs(tumours), LABEL)
+        killer.join()
+        report = estimator.report
+        (restart,) = report.restarts
+        assert (restart.workers, report.workers, report.rows) == (1, 1, len(tumours))
+        assert restart.from_round >= 20
+        assert library.rounds(booster) == 300
+        assert roc_auc_score(tumours[LABEL], estimator.predict(tumours)) > 0.99
+    finally:
+        until(lambda: len(runtime.nodes()) == 1, 30, "the lost node is counted out")
+        runtime.resize(cpus=2, nodes=1)
+    assert_clean(runtime)
+
+
+@pytest.mark.skipif(not os.access(_LIMITS, os.W_OK), reason="no control group for memory can be made here")
+def test_a_worker_killed_for_want_of_memory_is_told_as_that(
+    runtime: Runtime, library: Library, tumours: pd.DataFrame
+) -> None:
+    """The operating system kills a worker that takes too much: training goes on, the report says why."""
+    group = _LIMITS / GROUP
+    group.mkdir()
+
+    def limit(snapshot: _progress.TaskSnapshot) -> None:
+        (group / "cgroup.procs").write_text(str(snapshot.workers[-1].pid))
+
+    try:
+        (group / "memory.limit_in_bytes").write_text("100000000")
+        limiter = at_round(15, limit)
+        estimator = library.make(40, 2, waits=True)
+        booster = estimator.fit(tumours, inputs(tumours), LABEL)
+        limiter.join()
+        assert library.rounds(booster) == 40
+        assert [restart.cause for restart in estimator.report.restarts] == [
+            "its process was killed for want of memory"
+        ]
+    finally:
+        until(lambda: not (group / "cgroup.procs").read_text(), 5, "the group is empty")
+        group.rmdir()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupt_ends_the_workers_and_keeps_the_model(
+    runtime: Runtime, library: Library, tumours: pd.DataFrame, workers: int
+) -> None:
+    """KeyboardInterrupt leaves fit() within a second; nothing stays but the partial model."""
+    sent: list[float] = []
+
+    def interrupt(_: _progress.TaskSnapshot) -> None:
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    sender = at_round(20, interrupt)
+    endless = library.make(1_000_000, workers, waits=True, checkpoint_every=0)
+    with pytest.raises(KeyboardInterrupt):
+        endless.fit(tumours, inputs(tumours), LABEL)
+    assert time.monotonic() - sent[0] < 1
+    sender.join()
+    assert endless.report.interrupted
+    assert library.rounds(endless.get_booster()) == endless.report.rounds >= 20
+    assert roc_auc_score(tumours[LABEL], endless.predict(tumours)) > 0.99
+    assert_clean(runtime)
+
+
+def test_progress_is_told_and_cancels(runtime: Runtime, library: Library, tumours: pd.DataFrame) -> None:
+    """Rounds, metrics, rows and memory of each worker are told; cancelling ends the training."""
+    snapshots: list[_progress.TaskSnapshot] = []
+
+    def cancel(snapshot: _progress.TaskSnapshot) -> None:
+        snapshots.append(snapshot)
+        next(t for t in _progress.tasks() if t.snapshot.task_id == snapshot.task_id).cancel()
+
+    canceller = at_round(10, cancel)
+    metric = {"metric" if library is LGB else "eval_metric": "auc"}
+    estimator = library.make(
+        1_000_000, 2, waits=True, params={**library.params, **metric}, checkpoint_every=5
+    )
+    with pytest.raises(TaskCancelledError):
+        estimator.fit(tumours, inputs(tumours), LABEL)
+    canceller.join()
+    (snapshot,) = snapshots
+    assert (snapshot.kind, snapshot.unit, snapshot.total) == (estimator._module, "rounds", 1_000_000)
+    assert 0.9 < snapshot.metrics["train-auc"] <= 1
+    assert sum(worker.rows or 0 for worker in snapshot.workers) == len(tumours)
+    assert all((worker.memory_bytes or 0) > 1e7 for worker in snapshot.workers)
+    assert library.rounds(estimator.get_booster()) >= 10
+    # The checkpoint outlives this process, and training can go on from it by its name.
+    where = estimator.report.checkpoint
+    assert where.startswith("@user/trees/checkpoints/")
+    more = library.make(3, 1).fit(tumours, inputs(tumours), LABEL, **{library.again: where})
+    assert library.rounds(more) >= 13
+    open_location(where).delete()
+    assert_clean(runtime)
+
+
+def test_checkpoints_are_in_the_stage_while_they_are_needed(
+    library: Library, tumours: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Every tenth round is written to a file of its own, gone at the end; a named location keeps it."""
+    place = open_location(_checkpoints.DEFAULT)
+    for number in range(12):
+        place.join(f"2000-{number:02}-left-by-the-dead").write_bytes(b"")
+    seen: list[str] = []
+    watcher = at_round(25, lambda _: seen.extend(entry.location.name for entry in place.list()))
+    estimator = library.make(40, 1, waits=True)
+    estimator.fit(tumours, inputs(tumours), LABEL)
+    watcher.join()
+    assert len(seen) == 10, "the oldest of the dead were removed"
+    assert seen[-1].endswith(estimator._checkpoint_name)
+    assert estimator.report.checkpoint is None
+    assert all("left-by-the-dead" in entry.location.name for entry in place.list())
+    place.delete()
+    kept = library.make(25, 1, checkpoint_location=str(tmp_path))
+    kept.fit(tumours, inputs(tumours), LABEL)
+    path = tmp_path / kept._checkpoint_name
+    assert kept.report.checkpoint == str(path)
+    again = library.make(5, 1).fit(tumours, inputs(tumours), LABEL, **{library.again: path})
+    assert library.rounds(again) == 25
+
+
+def test_scikit_learn_takes_it_for_one_of_its_own(library: Library, tumours: pd.DataFrame) -> None:
+    """It can be cloned, set, and cross-validated; what cannot be set changes nothing."""
+    estimator = library.make(5, 1, params={**library.params, "max_depth": 2})
+    copied = clone(estimator).set_params(n_estimators=6)
+    assert (copied.n_estimators, copied.params) == (6, {**library.params, "max_depth": 2})
+    assert copied.scaling_config == library.scaling(1)
+    with pytest.raises(ConfigurationError, match="max_depth"):
+        copied.set_params(max_depth=3)
+    with pytest.raises(ConfigurationError, match="n_estimators=0"):
+        copied.set_params(n_estimators=0)
+    assert copied.n_estimators == 6
+    numbers = tumours[inputs(tumours)]
+    scores = cross_val_score(
+        copied, numbers, tumours[LABEL], cv=2, scoring=lambda e, x, y: roc_auc_score(y, e.predict(x))
+    )
+    assert scores.min() > 0.9
+
+
+def test_the_second_fit_is_quick(library: Library, tumours: pd.DataFrame) -> None:
+    """With its workers warm, a training of ten rounds on a small table takes less than half a second."""
+    estimator = library.make(10, 1)
+    estimator.fit(tumours, inputs(tumours), LABEL)
+    took = []
+    for _ in range(3):
+        begun = time.monotonic()
+        estimator.fit(tumours, inputs(tumours), LABEL)
+        took.append(time.monotonic() - begun)
+    assert min(took) < 0.3
+
+
+def test_a_runtime_that_is_too_small_is_refused_at_once(library: Library, tumours: pd.DataFrame) -> None:
+    """The error says what is needed and what there is, and has the line that resizes."""
+    estimator = library.make(5, 1, scaling_config=library.scaling(num_workers=3, num_cpu_per_worker=2))
+    begun = time.monotonic()
+    with pytest.raises(ConfigurationError, match="%resize cpus=6") as refused:
+        estimator.fit(tumours, inputs(tumours), LABEL)
+    assert time.monotonic() - begun < 1
+    assert (refused.value.required, refused.value.available) == (6, 2)
+
+
+def test_a_failing_worker_is_named_with_its_cause(
+    runtime: Runtime, library: Library, tumours: pd.DataFrame
+) -> None:
+    """A label that only rank 1 finds missing is reported as rank 1's, though rank 0 waits for it."""
+    broken = tumours.assign(target=tumours[LABEL].astype(float))
+    broken.loc[len(broken) - 1, LABEL] = np.nan
+    with pytest.raises(TrainingError, match=r"rank 1.*'target' has no value in 1 of") as failed:
+        library.make(10, 2).fit(broken, inputs(tumours), LABEL)
+    assert failed.value.rank == 1
+    assert_clean(runtime)
+
+
+def test_constraints_ranking_and_early_stopping_hold_on_two_workers(
+    library: Library, tumours: pd.DataFrame
+) -> None:
+    """A monotone input stays so, groups are never divided, and all ranks stop at the same round."""
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(600, 3)).astype(np.float32)
+    noisy = features[:, 0] * 2 + generator.normal(size=600)
+    rising = (1, 0, 0) if library is XGB else [1, 0, 0]
+    params = {**library.params, "monotone_constraints": rising}
+    estimator = library.make(10, 2, params=params)
+    estimator.fit(features, (noisy > 0).astype(int))
+    line = np.zeros((50, 3), dtype=np.float32)
+    line[:, 0] = np.linspace(-2, 2, 50)
+    predicted = estimator.predict(line)
+    assert (np.diff(predicted) >= 0).all()
+    assert predicted[-1] - predicted[0] > 0.5
+
+    target = noisy.clip(0, 3).astype(int)
+    ranker = library.make(8, 2, objective=library.ranking)
+    ranker.fit(features, target, group=[25, 35] * 10)
+    scores = [ndcg_score([target[a : a + 60]], [ranker.predict(features[a : a + 60])]) for a in (0, 300)]
+    assert min(scores) > 0.7
+
+    train, test = tumours[::2], tumours[1::2]
+    quick = {"learning_rate": 0.5, "early_stopping_rounds": 3}
+    stopping = library.make(300, 2, params={**library.params, **quick})
+    stopped = stopping.fit(DataConnector.from_dataframe(train), inputs(train), LABEL, eval_set=test)
+    assert library.rounds(stopped) < 100
+    values = next(iter(stopping.get_eval_results()["eval"].values()))
+    best = stopped.best_iteration - (library is LGB)
+    assert int(np.argmin(values)) == best
+
+
+def test_a_training_runs_on_the_device_it_was_given(library: Library) -> None:
+    """The body of the check for real GPUs, on CPUs."""
+    gpu_checks.check_boosting(library.estimator, library.scaling, "cpu")
