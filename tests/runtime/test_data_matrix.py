@@ -13,7 +13,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 from pyarrow import feather
-from tests.runtime.test_data_types import COLUMNS, SHAPES, TIMES
+from tests.runtime.test_data_types import COLUMNS, SHAPES, TIMES, _plain
 
 import heliostat
 from heliostat._stages import open_location
@@ -227,3 +227,11 @@ def test_types_in_tensorflow(world: World) -> None:
     refused = {name: text for name, text in found.items() if isinstance(text, str)}
     assert [name for name, text in refused.items() if f"'{name}'" not in text] == []
     assert {*TIMES, "time", "struct", "map", "list ragged", "decimal huge"} <= set(refused)
+
+
+def test_types_in_ray(world: World) -> None:
+    """Ray Data has each value as Arrow has it."""
+    for name, column in COLUMNS.items():
+        rows = [row[name] for row in _of(pa.table({name: column})).to_ray_dataset().take_all()]
+        expected = column.to_numpy_ndarray() if name == "tensor" else column.to_pylist()
+        assert _plain(rows) == _plain(list(expected)), name

@@ -40,7 +40,7 @@ def ray_dataset(source: Source) -> Any:
         except DataError:
             pass  # Of a database that only this process has: its rows go by way of this process.
     schema = source.schema()
-    blocks = [ray.put(table) for table in rebatched(source.reader(), _BLOCK_ROWS)]
+    blocks = [ray.put(_without_views(table)) for table in rebatched(source.reader(), _BLOCK_ROWS)]
     return ray.data.from_arrow_refs(blocks) if blocks else ray.data.from_arrow(schema.empty_table())
 
 
@@ -107,7 +107,7 @@ class SourceDatasource(Datasource):  # type: ignore[misc]
 
 
 def _reads(shard: Shard) -> Callable[[], Iterator[Any]]:
-    return shard.tables
+    return lambda: map(_without_views, shard.tables())
 
 
 def _reads_source(pickled: bytes) -> Callable[[], Iterator[Any]]:
@@ -116,11 +116,23 @@ def _reads_source(pickled: bytes) -> Callable[[], Iterator[Any]]:
         empty = True
         for table in rebatched(source.reader(), _BLOCK_ROWS):
             empty = False
-            yield table
+            yield _without_views(table)
         if empty:
             yield source.schema().empty_table()
 
     return read
+
+
+def _without_views(table: Any) -> Any:
+    """Text and bytes in the layout that Ray can send."""
+    import pyarrow as pa
+
+    plain = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    for index, field in enumerate(table.schema):
+        if field.type in plain:
+            column = table.column(index).cast(plain[field.type])
+            table = table.set_column(index, field.with_type(column.type), column)
+    return table
 
 
 def _row_bytes(source: Source) -> int:
