@@ -25,7 +25,7 @@ from playwright.sync_api import sync_playwright
 from .pages import in_own_workspace, show_panel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from playwright.sync_api import Browser, Page
 
@@ -125,7 +125,7 @@ def running_lab(
     home: Path | None = None,
     port: int | None = None,
     arguments: tuple[str, ...] = (),
-    **environment: str,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Lab]:
     """A JupyterLab with the extension, in a home of its own; ended with all its kernels.
 
@@ -150,6 +150,7 @@ def running_lab(
         "LabApp.user_settings_dir": str(settings),
         "LabApp.workspaces_dir": str(home / "workspaces"),
     }
+    environment = dict(environment or {})
     other = os.environ.get("HELIOSTAT_LAB_PYTHON")
     if other:
         arguments += ("--ServerApp.jpserver_extensions=heliostat_lab=True",)

@@ -204,7 +204,7 @@ class TestBehindAHub:
             "slice uuid=MIG-c name=Fake_H100_1g.10gb total=10000000000 used=9500000000\n"
         )
         library = build_fake_nvml(tmp_path_factory.mktemp("nvml"))
-        with running_lab("/user/ada/", **fake_nvml_environment(library, figures)) as lab:
+        with running_lab("/user/ada/", environment=fake_nvml_environment(library, figures)) as lab:
             yield lab
 
     def test_gpu_rows(self, page: Page, hub: Lab, artefacts: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from jupyter_server.auth import passwd
+from jupyter_server.auth.security import passwd
 from playwright.sync_api import expect
 from tests.support.hub_proxy import HubProxy
 
@@ -28,7 +28,9 @@ def test_a_password_behind_a_hubs_proxy_that_comes_and_goes(page: Page, artefact
     """Below a prefix, behind a proxy that drops what is silent, after a login with a password: all works."""
     password = ("--PasswordIdentityProvider.hashed_password", passwd("a secret"))
     with (
-        running_lab(PREFIX, arguments=("=".join(password),), JUPYTERHUB_SERVICE_PREFIX=PREFIX) as lab,
+        running_lab(
+            PREFIX, arguments=("=".join(password),), environment={"JUPYTERHUB_SERVICE_PREFIX": PREFIX}
+        ) as lab,
         HubProxy(free_port(), int(lab.url.split(":")[2].split("/")[0]), PREFIX, IDLE_SECONDS) as proxy,
     ):
         lab.write_notebook("hub.ipynb", "heliostat", "1 + 1")

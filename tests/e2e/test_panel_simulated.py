@@ -46,6 +46,7 @@ class Filling:
 
     def _at(self, at: float) -> Sample:
         base = simulated_sample(1)
+        assert base.ray is not None
         used = int((22 + 0.25 * min(at - self.began, 20)) * GIB)
         host = msgspec.structs.replace(base.host, memory_used_bytes=used)
         ray = msgspec.structs.replace(
