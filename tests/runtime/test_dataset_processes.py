@@ -210,14 +210,14 @@ def test_a_rest_catalog_can_be_chosen(tmp_path: Path, monkeypatch: pytest.Monkey
         assert (again.comment, again.label_cols) == ("one", ["i"])
         assert len([path for path in dataset.collect_garbage(timedelta(0)) if path.endswith(".parquet")]) == 1
         # A process that knows nothing of us reads a version by its tag.
-        table = load_catalog("company").load_table(("db.sch", "far"))
+        table = load_catalog("remote").load_table(("db.sch", "far"))
         assert table.scan(snapshot_id=table.refs()["v1"].snapshot_id).to_arrow()["i"].to_pylist() == [1, 2]
         dataset.delete_version("v2")
         assert sorted(map(str, dataset.list_versions())) == ["v1", "v3"]
         dataset.delete()
         with pytest.raises(DatasetNotExistError):
             Dataset.load(None, "db.sch.far")
-        monkeypatch.setenv("PYICEBERG_CATALOG__COMPANY__TOKEN", "wr0ng")
+        monkeypatch.setenv("PYICEBERG_CATALOG__REMOTE__TOKEN", "wr0ng")
         (answer,) = run(["Dataset.load(None, 'new')"])
         assert json.loads(answer[1])[0] == "ConfigurationError"
         assert "The token is not known" in answer[1]

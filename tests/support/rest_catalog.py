@@ -57,9 +57,9 @@ class RestCatalogServer:
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
-        name = "PYICEBERG_CATALOG__COMPANY__"
+        name = "PYICEBERG_CATALOG__REMOTE__"
         self.environment = {
-            "HELIOSTAT_CATALOG": "company",
+            "HELIOSTAT_CATALOG": "remote",
             f"{name}TYPE": "rest",
             f"{name}URI": f"http://127.0.0.1:{self._server.server_port}",
             f"{name}TOKEN": _TOKEN,
