@@ -69,7 +69,7 @@ def shown_by(kernel: StartedKernel, request: str) -> list[dict[str, Any]]:
 
     def idle(message: dict[str, Any]) -> bool:
         found.append(message)
-        return message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
+        return bool(message["msg_type"] == "status" and message["content"]["execution_state"] == "idle")
 
     kernel.iopub(idle, request)
     return found
