@@ -82,8 +82,8 @@ class MeasuredKernel:
                 displays[name] = content["data"].get("text/plain", "")
             elif kind == "status" and message["parent_header"].get("msg_id") == request:
                 idle = idle or content["execution_state"] == "idle"
+            seconds = time.perf_counter() - began
             if idle and enough(["".join(streams), *displays.values()]):
-                seconds = time.perf_counter() - began
                 self._reply_to(request)
                 return seconds, ["".join(streams), *displays.values()]
         text = f"not all of the cell {code!r} was shown in {_SECONDS_TO_REPLY:g} s"
