@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import os
 import sys
@@ -15,7 +16,7 @@ from heliostat._cluster.fast_import import import_ray
 from heliostat.exceptions import RuntimeUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -138,5 +139,20 @@ def disconnect(address: str | None) -> None:
     os.environ.pop("RAY_ADDRESS", None)
     for leave in before_shutdown:
         leave()
-    with contextlib.suppress(Exception):
+    with _no_collection(), contextlib.suppress(Exception):
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Hold Python's garbage collection off: on another thread it may free a handle of an actor.
+
+    Ray ends the process when that happens in the middle of a shutdown.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

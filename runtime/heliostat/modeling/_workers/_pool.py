@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from heliostat._cluster import driver
 from heliostat.exceptions import ConfigurationError
 from heliostat.modeling._workers._hub import Hub
+from heliostat.modeling._workers._worker import all_workers
 
 if TYPE_CHECKING:
     from heliostat.modeling._workers._worker import Size, Worker
@@ -158,7 +159,7 @@ class Pool:
         idle, self._idle = self._idle, []
         # Ray ends the process when a handle is freed in the middle of its shutdown, and the
         # threads that read from workers free them when they like: so these are never freed.
-        self._left += [*(worker for _, worker in idle), self._held]
+        self._left += [*all_workers, self._held]
         self._held = None
         for _, worker in idle:
             worker.leave()

@@ -7,6 +7,7 @@ import os
 import secrets
 import threading
 import time
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from heliostat.modeling._workers._deaths import Death
     from heliostat.modeling._workers._hub import Hub
     from heliostat.modeling._workers._wire import Hello
+
+all_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+"""Those whose handles are not freed yet, dead ones too."""
 
 _STACKS_QUIET_S = 0.1
 _LAST_WORDS_S = 1.0
@@ -67,6 +71,7 @@ class Worker:
         self._sending = threading.Lock()
         self._oom_kills = _deaths.oom_kills()
         hub.expect(self._token, self._joined)
+        all_workers.add(self)
         actor = ray.remote(WorkerProcess)
         options = {"max_restarts": 0, "max_task_retries": 0, **(options or _beside(node_id))}
         self.actor = actor.options(**options).remote(hub.address, self._token, size.variables(), ahead)
