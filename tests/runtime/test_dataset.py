@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyiceberg.catalog import load_catalog
 
 from heliostat._session import Session
 from heliostat.data import DataConnector
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NOW = timedelta(0)
+FOREIGN_PYTHON = Path(__file__).resolve().parents[2] / ".venv-snowflake" / "bin" / "python"
+"""Its DuckDB is the latest whose Iceberg extension comes as a package."""
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +219,42 @@ def test_types_are_kept_or_made_fit_for_models(session: Session, root: Path) -> 
         relation = connection.read_parquet(list(found.files))
         assert relation.count("*").fetchall() == [(2,)]
         assert relation.columns == found.columns
+
+
+_DUCKDB = """
+import sys, duckdb
+from duckdb_extensions import import_extension
+table, snapshot = sys.argv[1], int(sys.argv[2])
+with duckdb.connect() as connection:
+    for name in ("avro", "iceberg"):
+        import_extension(name, con=connection)
+    scan = f"FROM iceberg_scan('{table}', snapshot_from_id = {snapshot}) ORDER BY i"
+    print(connection.sql(scan).fetchall())
+"""
+
+
+def test_duckdb_reads_a_version_by_its_own_reader(session: Session, root: Path, tmp_path: Path) -> None:
+    """The Iceberg extension of DuckDB, in an environment without ours, finds the rows of each version."""
+    first, second = {"i": [1, 2, 3], "t": ["a", None, "c"]}, {"i": [4], "t": ["d"]}
+    create_from_dataframe(session, "foreign", "v1", first)
+    create_from_dataframe(session, "foreign", "v2", second)
+    catalog = load_catalog("heliostat", type="sql", uri=f"sqlite:///{root}/heliostat/datasets/catalog.db")
+    table = catalog.load_table("main.foreign")
+
+    def read(version: str) -> str:
+        arguments = [table.metadata_location, str(table.refs()[version].snapshot_id)]
+        done = subprocess.run(
+            [FOREIGN_PYTHON, "-c", _DUCKDB, *arguments],
+            env={"HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.stdout.strip() or done.stderr
+
+    assert read("v1") == "[(1, 'a'), (2, None), (3, 'c')]"
+    assert read("v2") == "[(4, 'd')]"
 
 
 def test_a_shuffle_is_global_and_loses_nothing(session: Session) -> None:
