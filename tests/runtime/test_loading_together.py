@@ -213,3 +213,24 @@ def test_files_on_s3(s3: S3Server, table: pa.Table, directory: Path, monkeypatch
     with pytest.raises(DataError, match=r"loading/1\.parquet"):
         came.extend(data)
     assert np.array_equal(places(came), np.arange(len(came) * 64))
+
+
+def test_a_replaced_object_is_not_taken_from_the_cache(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object of the same size, written within the same second, is another one: its ETag says so."""
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    url = f"s3://{s3.bucket}/replaced"
+    sizes = set()
+    for first in (0.0, 1000.0):
+        path = tmp_path / "0.parquet"
+        column = pa.array(np.arange(256) + first)
+        pq.write_table(pa.table({"a": column}), path, compression="none", use_dictionary=False)
+        sizes.add(path.stat().st_size)
+        with open_location(url).join("0.parquet").open_output() as file:
+            file.write(path.read_bytes())
+        loaded = DataConnector.from_sources(None, [url]).to_torch_dataset(batch_size=256, cache=True)
+        values = np.concatenate([np.asarray(batch["a"]).ravel() for batch in loaded])
+        assert values.min() == first
+    assert len(sizes) == 1

@@ -244,21 +244,23 @@ class UnitCache:
 
 
 def source_identity(part: RowSlice) -> str:
-    """Say which version of a file this is: size and time of change. Raises DataError."""
+    """Say which version of a file this is: size, time of change, ETag on S3. Raises DataError."""
+    # The node's file cache answers for the store it is before, but has no ETag.
+    filesystem = getattr(getattr(part.filesystem, "handler", None), "filesystem", part.filesystem)
     try:
-        if part.filesystem is None:
+        if filesystem is None:
             with Path(part.path).open("rb") as file:  # opened, since that is what reading needs
                 found = os.fstat(file.fileno())
             return f"{os.path.realpath(part.path)} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
-        info = part.filesystem.get_file_info(part.path)
-        with part.filesystem.open_input_file(part.path) as opened:
-            size = opened.size()
+        changed = filesystem.get_file_info(part.path).mtime_ns
+        with filesystem.open_input_file(part.path) as opened:
+            size, tag = opened.size(), (opened.metadata() or {}).get("ETag", b"").decode()
     except OSError as error:
         message = f"{part.path} cannot be read: {error.strerror or error}."
         raise DataError(
             message, "Check that it is there and that you may read it.", path=part.path
         ) from error
-    return f"{part.filesystem.type_name} {part.path} {size} {info.mtime_ns}"
+    return f"{filesystem.type_name} {part.path} {size} {changed} {tag}"
 
 
 def _forget(_buffer: Any) -> None:
