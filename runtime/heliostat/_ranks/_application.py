@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -105,4 +106,7 @@ def new_application(host: str) -> RankApplication:
 
     app.io_loop = IOLoop.current()
     app.kernel.start()
+    # What is there now stays; the collector need not go through it again.
+    gc.collect()
+    gc.freeze()
     return app

@@ -151,7 +151,7 @@ class Folder:
             if len(owners) == len(heads):
                 return owners, _common([*heads.values()])
             line = piece.lines[piece.start]
-            if not any(self._counts[other][piece.kind][line] for other in heads if other not in owners):
+            if not any(line in self._counts[other][piece.kind] for other in heads if other not in owners):
                 chosen, certain = owners, True
                 break
             if rank == chosen[0]:
@@ -198,11 +198,12 @@ def _common(pieces: Sequence[Piece]) -> int:
 
 def _alone(pieces: Sequence[Piece], others: Sequence[Counter[str]]) -> int:
     """How many lines all pieces begin with that nobody else has."""
-    first, *rest = pieces
-    for at in range(1, min(piece.left for piece in pieces)):
-        line = first.lines[first.start + at]
-        if any(counts[line] for counts in others) or any(
-            piece.lines[piece.start + at] != line for piece in rest
-        ):
-            return at
-    return min(piece.left for piece in pieces)
+    first, most = pieces[0], _common(pieces)
+    alone, window = 1, _WINDOW
+    while alone < most:
+        lines = first.lines[first.start + alone : first.start + min(most, alone + window)]
+        if not all(counts.keys().isdisjoint(lines) for counts in others):
+            return alone + next(at for at, line in enumerate(lines) if any(line in each for each in others))
+        alone += len(lines)
+        window *= 4
+    return most

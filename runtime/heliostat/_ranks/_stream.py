@@ -16,7 +16,6 @@ import termios
 import threading
 import time
 from collections import deque
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from ipykernel.iostream import OutStream
@@ -31,7 +30,22 @@ _PIPE_BYTES = 1 << 16
 _DRAIN_SECONDS = 0.2
 _LOOK_MS = 1000
 
-_header, _text = itemgetter(0), itemgetter(1)
+_KEPT_CELLS = 16
+"""Whose late threads still write without a search."""
+
+
+class _Written:
+    """What was written under one request and not sent yet.
+
+    Plain strings in a queue: tuples would have the garbage collector go through the whole heap.
+    """
+
+    __slots__ = ("header", "keep", "pieces")
+
+    def __init__(self, header: dict[str, Any]) -> None:
+        self.header = header
+        self.pieces: deque[str] = deque()
+        self.keep = self.pieces.append
 
 
 class RankStream(OutStream):
@@ -40,8 +54,9 @@ class RankStream(OutStream):
     flush_interval = _FLUSH_SECONDS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._pieces: deque[tuple[dict[str, Any], str]] = deque()
-        self._keep = self._pieces.append
+        self._latest = _Written({})
+        self._all: dict[int, _Written] = {}
+        self._choosing = threading.Lock()
         self._forked = False
         self._reading = threading.Lock()
         self.written = False
@@ -52,7 +67,8 @@ class RankStream(OutStream):
 
     def _after_fork(self) -> None:
         # A child must not send what its parent wrote, and has no thread that flushes.
-        self._pieces.clear()
+        for each in self._all.values():
+            each.pieces.clear()
         self._forked = True
 
     def write(self, string: str) -> int:
@@ -64,7 +80,10 @@ class RankStream(OutStream):
             header = self._header_here()
         except LookupError:
             header = self._parent_header_global  # a thread that nobody told where it belongs
-        self._keep((header, string))
+        place = self._latest
+        if place.header is not header:
+            place = self._place(header)
+        place.keep(string)
         self.written = True
         if not self._flush_pending:
             if self.pub_thread is None:
@@ -75,21 +94,29 @@ class RankStream(OutStream):
 
     def flush(self) -> None:
         """Send what was written, and return when it has been sent; nothing happens without news."""
-        if self._pieces or self._flush_pending or self._forked:
+        if self._flush_pending or self._forked or any(each.pieces for each in [*self._all.values()]):
             super().flush()
 
     def _flush_buffers(self) -> Iterator[tuple[dict[str, Any], str]]:
         if self._forked:
             yield from super()._flush_buffers()
             return
-        taken = [self._pieces.popleft() for _ in range(len(self._pieces))]
-        while taken:
-            header = taken[0][0]
-            count = len(taken)
-            if len({*map(id, map(_header, taken))}) > 1:
-                count = next(place for place, each in enumerate(taken) if each[0] is not header)
-            yield header, "".join(map(_text, taken[:count]))
-            del taken[:count]
+        for each in [*self._all.values()]:
+            pieces = each.pieces
+            if pieces:
+                yield each.header, "".join([pieces.popleft() for _ in range(len(pieces))])
+
+    def _place(self, header: dict[str, Any]) -> _Written:
+        """Where text of a request goes; the places of the oldest requests are given up."""
+        with self._choosing:
+            found = self._all.get(id(header))
+            if found is None:
+                found = self._all[id(header)] = _Written(header)
+                for key in [*self._all][:-_KEPT_CELLS]:
+                    if not self._all[key].pieces:
+                        del self._all[key]
+            self._latest = found
+        return found
 
     def _watch_pipe_fd(self) -> None:
         """Read what native code and child processes write to the descriptor; a thread's life."""
