@@ -60,6 +60,7 @@ class RankActor:
             pid=os.getpid(),
             started_at=_started_at(),
             node_id=context.get_node_id(),
+            raylet_pid=os.getppid(),
             host=host,
             devices=os.environ.get("CUDA_VISIBLE_DEVICES", "")
             if context.get_accelerator_ids()["GPU"]

@@ -46,6 +46,7 @@ class Prepared:
     pid: int
     started_at: float
     node_id: str
+    raylet_pid: int
     host: str
     devices: str
     """``CUDA_VISIBLE_DEVICES``; empty without a GPU."""

@@ -72,7 +72,8 @@ class RankGroup:
         group = cls(plan(rooms(), wish), wish)
         try:
             group._reservation = reserve(group.plan, timeout)
-            group.ranks = [group._start_rank(slot, slot) for slot in range(group.plan.count)]
+            nodes = group.plan.nodes or [None] * group.plan.count
+            group.ranks = [group._start_rank(slot, slot, node) for slot, node in enumerate(nodes)]
             group.wait_ready(timeout)
         except BaseException:
             group.close()
@@ -191,7 +192,10 @@ class RankGroup:
             former = self.ranks[number]
             self._board.disconnect(former.key)
             former.forget()
-            self.ranks[number] = self._start_rank(number, former.slot)
+            # By name also where its own is lost: Ray may not know that yet, and would choose it again.
+            havens = [each for each in (former, *self.ranks) if each.prepared and not each.node_lost()]
+            node = havens[0].prepared.node_id if havens and havens[0].prepared else None
+            self.ranks[number] = self._start_rank(number, former.slot, node)
 
     def tell(self, ranks: Sequence[int], kind: str) -> None:
         """Send a request on the control channel, to which nobody waits for an answer."""
@@ -219,7 +223,7 @@ class RankGroup:
             gone, self.ranks = self.ranks[size:], self.ranks[:size]
             kept = list(self.ranks)
             self.plan, self.wish = replace(chosen, nodes=()), wish
-            self.ranks += [self._start_rank(number, number) for number in range(len(kept), size)]
+            self.ranks += [self._start_rank(number, number, None) for number in range(len(kept), size)]
         for rank in gone:
             rank.kill()
             self._board.disconnect(rank.key)
@@ -270,8 +274,8 @@ class RankGroup:
         ranks = self.ranks
         return [ranks[number] for number in numbers]
 
-    def _start_rank(self, number: int, slot: int) -> Rank:
-        options = options_for(self.plan, self._reservation, slot, self.plan.nodes)
+    def _start_rank(self, number: int, slot: int, node: str | None) -> Rank:
+        options = options_for(self.plan, self._reservation, slot, node)
         return Rank.start(number, slot, facts(self.plan.threads), options)
 
     def _sort(self) -> None:

@@ -128,8 +128,26 @@ class Rank:
             with contextlib.suppress(psutil.Error):
                 self.memory_bytes = psutil.Process(self.prepared.pid).memory_info().rss
 
+    def node_lost(self) -> bool:
+        """Whether the node that it was on is gone."""
+        if self.prepared is None:
+            return False
+        if _is_here(self.prepared.host):
+            # Ray itself learns of it later.
+            import psutil
+
+            try:
+                return bool(psutil.Process(self.prepared.raylet_pid).status() == psutil.STATUS_ZOMBIE)
+            except psutil.Error:
+                return True
+        import ray
+
+        return not any(node["Alive"] for node in ray.nodes() if node["NodeID"] == self.prepared.node_id)
+
     def why_dead(self) -> str:
         """Explain its end in a sentence without a full stop. Takes up to a second."""
+        if self.prepared is not None and self.node_lost():
+            return f"its node {self.prepared.node_id[:8]} was lost (Ray's raylet there ended)"
         from heliostat.modeling._workers._deaths import explain
 
         text = self._last_words()

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from heliostat._ranks._facts import RankFacts
 from heliostat._ranks._plan import GroupPlan, NodeRoom
 from heliostat.exceptions import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["facts", "options_for", "reserve", "rooms"]
 
@@ -26,12 +23,17 @@ def rooms() -> list[NodeRoom]:
     from heliostat import _handle
 
     known = {node.node_id: node for node in _handle.init().nodes()}
+    order = list(known)
     # Ray's list of nodes does not follow a resize in place; the runtime's own does.
     return [
         NodeRoom(node["NodeID"], known[node["NodeID"]].cpus, known[node["NodeID"]].gpus)
         if node["NodeID"] in known
         else NodeRoom(node["NodeID"], node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0))
-        for node in ray.nodes()
+        # Nor has it an order; with the head first, rank 0 is on the notebook's machine.
+        for node in sorted(
+            ray.nodes(),
+            key=lambda each: order.index(each["NodeID"]) if each["NodeID"] in known else len(order),
+        )
         if node["Alive"]
     ]
 
@@ -84,8 +86,8 @@ def _in_use(plan: GroupPlan, free: dict[str, float], timeout: float) -> Configur
     return ConfigurationError(message, "End what uses it, ask for fewer, or grow with %resize.")
 
 
-def options_for(plan: GroupPlan, reservation: Any, slot: int, nodes: Sequence[str]) -> dict[str, Any]:
-    """Options of the actor in a place: what it takes, and on which node it starts."""
+def options_for(plan: GroupPlan, reservation: Any, slot: int, node: str | None) -> dict[str, Any]:
+    """Options of the actor in a place: what it takes, and on which node it starts; ``None`` for any."""
     if reservation is not None:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -96,8 +98,9 @@ def options_for(plan: GroupPlan, reservation: Any, slot: int, nodes: Sequence[st
         options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(reservation, slot)
         return options
     options = {"num_cpus": 0, "num_gpus": 0}
-    if nodes:
+    if node is not None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(nodes[slot], soft=True)
+        # Ray does not heed a soft wish of an actor that takes nothing.
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
     return options
