@@ -55,7 +55,7 @@ class MapMode(Magic):
         """Divide, run, collect."""
         from heliostat._ranks import Limits, Options
         from heliostat._ranks._map import map_over
-        from heliostat.data.data_connector import DataConnector
+        from heliostat_magics._result import QueryResult
 
         assert cell is not None
         if arguments.over not in self.namespace:
@@ -65,7 +65,7 @@ class MapMode(Magic):
         limits = Limits(arguments.grace, arguments.timeout or None, arguments.watch or None)
         group = ensure_group(arguments.ranks)
         table = map_over(group, cell, self.namespace[arguments.over], by, Options(limits))
-        connector = DataConnector.from_dataframe(table)
+        connector = QueryResult.from_dataframe(table)
         if arguments.out:
             self.shell.user_ns[arguments.out] = connector
             return None

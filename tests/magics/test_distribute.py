@@ -292,6 +292,15 @@ def test_map_over_parts_and_items(kernel: StartedKernel) -> None:
     assert on_ranks(kernel, "item ** 2", "map --over items -o squares").status == "ok"
     assert kernel.run("squares.to_pandas().value.tolist()").text == "[0, 1, 4, 9, 16]"
     assert "no column 'x'" in on_ranks(kernel, "1", "map --over df --by x").error
+    failed = on_ranks(kernel, "if key == 'b':\n    1 / 0\n1", "map --over df --by g")
+    assert "ZeroDivisionError: division by zero (in part 'b')" in failed.error
+    jobs = kernel.run("%jobs").text
+    assert "item ** 2" in jobs
+    assert "map_work" not in jobs
+    assert on_ranks(kernel, "1 / (item - 3)", "map --over items").error.count("(in item 3)") == 1
+    squares = on_ranks(kernel, "item ** 2", "map --over items")
+    assert "16" in squares.text, "the rows are shown"
+    assert "5 rows." in squares.text
 
 
 def test_local_runs_it_here_as_well(kernel: StartedKernel) -> None:

@@ -142,6 +142,9 @@ class RankKernel(IPythonKernel):
         if reply["status"] == "error":
             stopped = reply["ename"] in ("KeyboardInterrupt", "CancelledError")
             self.scope.after_failure(stopped=stopped)
+            if self.scope.at and not stopped:
+                reply["evalue"] = f"{reply['evalue']} (in {self.scope.at})".strip()
+            self.scope.at = ""
         return reply
 
     def finish_metadata(self, parent: Any, metadata: Any, reply_content: Any) -> Any:

@@ -143,6 +143,8 @@ def map_over(group: RankGroup, body: str, over: Any, by: Sequence[str], options:
     name, pieces = divide(over, by, group.size)
     shares = share([weight for _, _, weight in pieces], group.size)
     group.objects.scatter(WORK, [[(index, *pieces[index][:2]) for index in each] for each in shares])
-    conduct(group, group.run(f"{HELPER}.map_work({body!r}, {name!r})"), options)
+    run = group.run(f"{HELPER}.map_work({body!r}, {name!r})")
+    run.code = body  # whoever lists it shows what the user wrote
+    conduct(group, run, options)
     found = sorted((pair for done in group.objects.pull(DONE) for pair in done), key=lambda pair: pair[0])
     return table_of([(pieces[index][0], value) for index, value in found], by)

@@ -34,6 +34,8 @@ class RankScope:
         """What the cell returned that just ended."""
         self.results: dict[str, Any] = {}
         """What cells returned that were asked to keep it, by request."""
+        self.at = ""
+        """Which piece of a map is being worked on, or was when it failed."""
         shell.events.register("post_run_cell", self._remember)
 
     @property
@@ -153,7 +155,11 @@ class RankScope:
 
         function = compile_body(self._shell, body, name)
         pieces = self.namespace.pop(WORK)
-        self.namespace[DONE] = [(index, function(piece, key)) for index, key, piece in pieces]
+        done = self.namespace[DONE] = []
+        for index, key, piece in pieces:
+            self.at = f"{name} {key!r}" if isinstance(key, str) else f"{name} {key}"
+            done.append((index, function(piece, key)))
+        self.at = ""
         self._shell.user_ns_hidden[DONE] = None
 
     def _remember(self, result: Any) -> None:
