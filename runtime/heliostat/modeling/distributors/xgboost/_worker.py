@@ -19,7 +19,6 @@ from heliostat.modeling.distributors._boosting._columns import decode
 from heliostat.modeling.distributors._boosting._driving import Trained
 from heliostat.modeling.distributors._boosting._quiet import silence
 from heliostat.modeling.distributors._boosting._reporting import Reporter, glances
-from heliostat.modeling.distributors.xgboost import _sketch
 from heliostat.modeling.distributors.xgboost._library import library
 
 if TYPE_CHECKING:
@@ -64,6 +63,8 @@ class Job:
 
 def train(context: WorkerContext, job: Job) -> Trained:
     """Train on this rank; every rank ends with the same model, rank 0 returns it."""
+    from heliostat.modeling.distributors.xgboost import _sketch
+
     report = Reporter(context, sum(part.rows for part in job.parts.values()), job.spec.rounds)
     began = time.monotonic()
     report.phase("reads")
@@ -196,6 +197,8 @@ def matrix(rows: Decoded, columns: Columns, job: Job, reference: Any, *, sorts: 
     ``sorts`` lets the sketch be given sorted values where that makes the same one.
     """
     import xgboost
+
+    from heliostat.modeling.distributors.xgboost import _sketch
 
     params, options = job.spec.params, job.spec.options
     extra: dict[str, Any] = {"max_bin": params["max_bin"]} if "max_bin" in params else {}
