@@ -162,7 +162,7 @@ def torchrun(home: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "run.py"]
     began = time.monotonic()
     subprocess.run(
-        command, cwd=home, env=environment(home, OMP_NUM_THREADS="1"), check=True, capture_output=True
+        command, cwd=home, env=environment(home, OMP_NUM_THREADS="1"), check=True, stdout=subprocess.DEVNULL
     )
     facts: dict[str, Any] = json.loads((home / "torchrun.json").read_text())
     return {"began": began, **facts}
