@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from heliostat._cluster import driver
 from heliostat.exceptions import ConfigurationError
 from heliostat.modeling._workers._hub import Hub
-from heliostat.modeling._workers._worker import all_workers
+from heliostat.modeling._workers._worker import Worker, all_workers
 
 if TYPE_CHECKING:
-    from heliostat.modeling._workers._worker import Size, Worker
+    from heliostat.modeling._workers._worker import Size
 
 IDLE_VARIABLE = "HELIOSTAT_WORKERS_IDLE_SECONDS"
 _DEFAULT_IDLE_S = 120.0
@@ -37,7 +37,8 @@ class Pool:
         self._of: str | None = None
         self._held: tuple[float, Any, Any] | None = None
         self._janitor: threading.Thread | None = None
-        self._left: list[Any] = []
+        self._left: list[Worker] = []
+        self._reservations_left: list[Any] = []
         self._prepared: str | None = None
         self._resize: Any = None
 
@@ -74,8 +75,6 @@ class Pool:
 
     def prepare(self, size: Size, count: int, node_id: str, ahead: str) -> None:
         """Start workers that a call will probably want, once for each connection; returns at once."""
-        from heliostat.modeling._workers._worker import Worker
-
         seconds = idle_seconds()
         hub = self.hub()
         with self._lock:
@@ -159,7 +158,8 @@ class Pool:
         idle, self._idle = self._idle, []
         # Ray ends the process when a handle is freed in the middle of its shutdown, and the
         # threads that read from workers free them when they like: so these are never freed.
-        self._left += [*all_workers, self._held]
+        self._left = [*all_workers]
+        self._reservations_left.append(self._held)
         self._held = None
         for _, worker in idle:
             worker.leave()
