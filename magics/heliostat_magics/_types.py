@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 import signal
 
-__all__ = ["names", "seconds", "seconds_or_never", "signal_name"]
+__all__ = ["amount", "names", "seconds", "seconds_or_never", "signal_name"]
+
+
+def amount(text: str) -> float:
+    """``type=`` for a finite number of at least 0."""
+    return _not_negative(text, "an amount of at least 0")
 
 
 def seconds(text: str) -> float:
     """``type=`` for seconds; 0 is off."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        message = f"{text!r} is not a number of seconds"
-        raise argparse.ArgumentTypeError(message)
-    return value
+    return _not_negative(text, "a number of seconds")
 
 
 def seconds_or_never(text: str) -> float | None:
@@ -43,3 +41,14 @@ def names(text: str) -> str:
         message = f"{text!r} is not the name of a variable"
         raise argparse.ArgumentTypeError(message)
     return text
+
+
+def _not_negative(text: str, what: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        message = f"{text!r} is not {what}"
+        raise argparse.ArgumentTypeError(message)
+    return value

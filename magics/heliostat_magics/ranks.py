@@ -9,6 +9,7 @@ from IPython.core.error import UsageError
 
 from heliostat_magics._base import Magic
 from heliostat_magics._parser import MagicParser, at_least
+from heliostat_magics._types import amount
 from heliostat_magics.distribute import ensure_group
 
 if TYPE_CHECKING:
@@ -44,10 +45,10 @@ class RanksMagic(Magic):
         sizes = ("start", "restart")
         parser.add("-n", "--count", type=at_least(1), metavar="N", commands=sizes, help="how many ranks")
         parser.add(
-            "--cpus", type=_amount, metavar="C", commands=sizes, help="CPUs that each reserves (shared)"
+            "--cpus", type=amount, metavar="C", commands=sizes, help="CPUs that each reserves (shared)"
         )
         parser.add(
-            "--gpus", type=_amount, metavar="G", commands=sizes, help="GPUs of each (1, if there are any)"
+            "--gpus", type=amount, metavar="G", commands=sizes, help="GPUs of each (1, if there are any)"
         )
         parser.add("--memory", metavar="SIZE", commands=sizes, help="memory that each reserves, e.g. 4GiB")
         return parser
@@ -152,14 +153,3 @@ def _wish(arguments: argparse.Namespace) -> Wish:
     except ConfigurationError as error:
         raise UsageError(str(error)) from error
     return Wish(arguments.count, arguments.cpus, arguments.gpus, memory)
-
-
-def _amount(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        message = f"{text!r} is not an amount of at least 0"
-        raise argparse.ArgumentTypeError(message)
-    return value
