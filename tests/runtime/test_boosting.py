@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +19,18 @@ from tests.support import gpu_checks, tables
 from tests.support.slow import GROUP, Slow
 from tests.support.slow_xgboost import SlowXGB
 from tests.support.tables import LABEL, inputs
+from tests.support.trainings import assert_clean, at_round, until
 
 from heliostat import _handle, _progress
 from heliostat._stages import open_location
 from heliostat.data import DataConnector
 from heliostat.exceptions import ConfigurationError, TaskCancelledError, TrainingError
-from heliostat.modeling._workers import pool
 from heliostat.modeling.distributors._boosting import _checkpoints
 from heliostat.modeling.distributors.lightgbm import LightGBMEstimator, LightGBMScalingConfig
 from heliostat.modeling.distributors.xgboost import XGBEstimator, XGBScalingConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import pandas as pd
 
@@ -107,55 +106,11 @@ def tumours() -> pd.DataFrame:
     return tables.tumours()
 
 
-def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll until ``condition`` holds; fail with ``what`` after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
-
-
-def at_round(count: int, act: Callable[[_progress.TaskSnapshot], None]) -> threading.Thread:
-    """Call ``act`` once the training that runs next has done ``count`` rounds, and no later."""
-    known = {task.snapshot.task_id for task in _progress.tasks()}
-
-    def watch() -> None:
-        def now() -> list[_progress.TaskSnapshot]:
-            fresh = [task.snapshot for task in _progress.tasks() if task.snapshot.task_id not in known]
-            return [each for each in fresh if each.done >= count and each.workers]
-
-        until(lambda: bool(now()), 40, f"round {count} is done")
-        act(now()[0])
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread
-
-
 def kill_last(snapshot: _progress.TaskSnapshot) -> None:
     """Kill the process of the last rank."""
     pid = snapshot.workers[-1].pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-
-
-def assert_clean(runtime: Runtime) -> None:
-    """Assert that a training left no busy process, no reservation and no rows behind."""
-    import ray
-
-    def busy() -> list[int]:
-        found = []
-        for process in psutil.Process(runtime.status().supervisor_pid).children(recursive=True):
-            try:
-                if "WorkerProcess.serve" in " ".join(process.cmdline()):
-                    found.append(process.pid)
-            except psutil.Error:
-                continue
-        return [pid for pid in found if pid not in pool.pids()]
-
-    until(lambda: not busy(), 2, "the workers are gone")
-    until(lambda: ray.available_resources().get("CPU", 0) == 2, 10, "both CPUs are free again")
-    assert not [each for each in os.scandir(runtime.status().session_dir) if "spill" in each.name]
 
 
 def test_training_goes_on_when_workers_are_killed_twice(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from tests.support.trainings import until
 
 from heliostat import _handle, _progress
 from heliostat._stages import open_location
@@ -27,7 +28,7 @@ from heliostat.modeling.distributors.pytorch import (
 from heliostat.modeling.distributors.pytorch._datasets import Written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from heliostat._handle import Runtime
@@ -44,14 +45,6 @@ def runtime() -> Iterator[Runtime]:
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     yield _handle.init(cpus=2)
     _handle.shutdown()
-
-
-def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll until ``condition`` holds; fail with ``what`` after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
 
 
 def test_a_rank_finds_all_it_needs(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from tests.support.trainings import until
 
 from heliostat import _handle
 from heliostat.exceptions import ConfigurationError
@@ -32,7 +33,7 @@ from heliostat.modeling._workers._hub import Hub
 from heliostat.modeling._workers._pool import IDLE_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from heliostat._handle import Runtime
 
@@ -49,14 +50,6 @@ def runtime() -> Iterator[Runtime]:
 @pytest.fixture(autouse=True)
 def _connected(runtime: Runtime) -> None:
     """Every test here needs the runtime."""
-
-
-def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll until ``condition`` holds; fail with ``what`` after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
 
 
 def where(context: WorkerContext) -> dict[str, Any]:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pytest
 import xgboost
 from sklearn.metrics import accuracy_score, log_loss, r2_score, roc_auc_score
 from tests.support import tables
 from tests.support.tables import LABEL, inputs
+from tests.support.trainings import assert_clean, at_round
 
-from heliostat import _handle, _progress
+from heliostat import _handle
 from heliostat.data import DataConnector
 from heliostat.exceptions import ConfigurationError, DataError, TrainingError
 from heliostat.modeling._nodes import NodeSize
-from heliostat.modeling._workers import pool
 from heliostat.modeling.distributors._boosting._scaling import Placement, plan_placement
 from heliostat.modeling.distributors.xgboost import XGBEstimator, XGBScalingConfig, _sketch
 from heliostat.modeling.distributors.xgboost._plan import plan_training
@@ -56,58 +53,6 @@ def tumours() -> pd.DataFrame:
 def flights() -> pd.DataFrame:
     """A tenth of the flights of 2013, with categories."""
     return tables.flights().iloc[::10].reset_index(drop=True)
-
-
-def scratch_directories(runtime: Runtime) -> list[str]:
-    """Spill directories that are there now."""
-    return [entry.name for entry in os.scandir(runtime.status().session_dir) if "spill" in entry.name]
-
-
-def working(runtime: Runtime) -> list[psutil.Process]:
-    """Processes of this runtime's workers that are not idle."""
-    found = []
-    idle = pool.pids()
-    for process in psutil.Process(runtime.status().supervisor_pid).children(recursive=True):
-        try:
-            if "WorkerProcess.serve" in " ".join(process.cmdline()) and process.pid not in idle:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll until ``condition`` holds; fail with ``what`` after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
-
-
-def assert_clean(runtime: Runtime) -> None:
-    """Assert that a training left no busy process, no reservation and no rows behind."""
-    import ray
-
-    until(lambda: not working(runtime), 2, "the workers are gone")
-    until(lambda: ray.available_resources().get("CPU", 0) == 2, 10, "both CPUs are free again")
-    assert scratch_directories(runtime) == []
-
-
-def at_round(count: int, act: Callable[[_progress.TaskSnapshot], None]) -> threading.Thread:
-    """Call ``act`` once the training that runs next has done ``count`` rounds, and no later."""
-    known = {task.snapshot.task_id for task in _progress.tasks()}
-
-    def watch() -> None:
-        def now() -> list[_progress.TaskSnapshot]:
-            fresh = [task.snapshot for task in _progress.tasks() if task.snapshot.task_id not in known]
-            return [each for each in fresh if each.done >= count and each.workers]
-
-        until(lambda: bool(now()), 40, f"round {count} is done")
-        act(now()[0])
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread
 
 
 class Slow(xgboost.callback.TrainingCallback):
