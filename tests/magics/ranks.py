@@ -20,7 +20,7 @@ __all__ = ["little_memory", "on_ranks", "press", "rank_kernel", "shown_by"]
 
 
 @contextlib.contextmanager
-def rank_kernel(start: str = "cpus=2", ranks: int = 4) -> Iterator[StartedKernel]:
+def rank_kernel(start: str = "cpus=2", ranks: int = 4, flags: str = "") -> Iterator[StartedKernel]:
     """Our kernel at a home of its own, with a runtime and ranks."""
     place = Place()
     environment = place.environment()
@@ -29,7 +29,7 @@ def rank_kernel(start: str = "cpus=2", ranks: int = 4) -> Iterator[StartedKernel
     kernel = StartedKernel(new_manager(place), environment, place.path)
     try:
         started = kernel.run(
-            f"import heliostat; r = heliostat.init({start})\n%ranks start -n {ranks}", timeout=120
+            f"import heliostat; r = heliostat.init({start})\n%ranks start -n {ranks} {flags}", timeout=120
         )
         assert started.status == "ok", started.error
         assert started.stdout.count("idle") == ranks
