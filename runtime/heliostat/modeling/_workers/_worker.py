@@ -42,7 +42,9 @@ class Size:
         """Environment of the process, set before it imports any numeric library."""
         return {
             # OpenMP's waiting threads spin by default, which starves everybody else on the machine.
+            # GNU's spins for some microseconds now: sleeping at once cost LightGBM a fifth of its time.
             "OMP_WAIT_POLICY": "PASSIVE",
+            "GOMP_SPINCOUNT": "1000",
             "OMP_NUM_THREADS": str(self.cpus),
             **dict(self.environment),
         }

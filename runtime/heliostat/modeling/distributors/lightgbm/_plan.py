@@ -42,6 +42,7 @@ SET_ELSEWHERE = {
 }
 _CLASSES = ("binary", "multiclass", "softmax", "multiclassova", "multiclass_ova", "ova", "ovr")
 _GPU_TYPES = ("gpu", "cuda")
+_ROW_WISE_BINS, _DEFAULT_BINS = 20_000, 255
 
 
 class LightGBMScalingConfig(ScalingConfig):
@@ -120,6 +121,20 @@ def gpu_type(params: Mapping[str, Any]) -> str | None:
     """Kind of GPU that parameters ask for; ``None`` for none."""
     found = next((params[name] for name in ("device_type", "device") if name in params), "cpu")
     return str(found) if found in _GPU_TYPES else None
+
+
+def histogram_layout(params: Mapping[str, Any], columns: int) -> dict[str, Any]:
+    """Choose the layout of the bins; returns the parameters that say so, none where LightGBM shall.
+
+    LightGBM measures two layouts once each, and so takes the slower one now and then: on two
+    million rows of 28 columns, column-wise at 1.25 times the time of row-wise. Histograms of all
+    columns that fit the CPU's cache together are what row-wise is for.
+    """
+    chosen = {"force_row_wise", "force_col_wise"} & set(params)
+    bins = next((params[name] for name in ("max_bin", "max_bins") if name in params), _DEFAULT_BINS)
+    if chosen or gpu_type(params) is not None or not isinstance(bins, int):
+        return {}
+    return {"force_row_wise": True} if columns * bins <= _ROW_WISE_BINS else {}
 
 
 def check_known(params: Mapping[str, Any], aliases: Mapping[str, list[str]]) -> None:

@@ -18,6 +18,7 @@ from heliostat.modeling.distributors._boosting._columns import CATEGORY, decode
 from heliostat.modeling.distributors._boosting._driving import Trained
 from heliostat.modeling.distributors._boosting._quiet import silence
 from heliostat.modeling.distributors._boosting._reporting import Reporter, glances
+from heliostat.modeling.distributors.lightgbm._plan import histogram_layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -222,7 +223,8 @@ def merged(ranks: Sequence[tuple[Sequence[tuple[str, str, float]], Mapping[str, 
 
 
 def _params(job: Job) -> dict[str, Any]:
-    params = {"verbosity": -1, **job.spec.params, "num_threads": job.threads}
+    layout = histogram_layout(job.spec.params, len(job.columns["train"].inputs))
+    params = {"verbosity": -1, **layout, **job.spec.params, "num_threads": job.threads}
     if {"verbose", "verbosity"} <= set(params):
         del params["verbosity"]
     if job.device is not None:
