@@ -60,7 +60,6 @@ import heliostat
 heliostat.init(cpus=2).wait()
 from heliostat.data import DataConnector
 from heliostat.modeling.distributors.{module} import {estimator}, {config}
-import {module}
 columns = [f"c{{i}}" for i in range({columns})]
 estimator = {estimator}({rounds}, {objective!r}, {params!r}, {config}(num_workers={workers}))
 estimator.fit(DataConnector.from_sources(None, ["warm.parquet"]), columns, "label")

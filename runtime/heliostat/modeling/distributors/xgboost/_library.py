@@ -1,7 +1,7 @@
-"""XGBoost in a worker, without what only its scikit-learn face needs.
+"""XGBoost without what only its scikit-learn face needs.
 
 ``import xgboost`` imports scikit-learn, and with it pandas and half of SciPy: about a second and
-100 MB in each worker, for classes that a training does not use. They are left out until somebody
+100 MB in each process, for classes that a training does not use. They are left out until somebody
 in the same process asks for them.
 """
 
@@ -9,24 +9,46 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from typing import Any
+
+from heliostat._extras import require
 
 _NEEDS = "sklearn"
 _PARTS = ("compat", "sklearn")
 
 
 def library() -> Any:
-    """Import XGBoost; its classes for scikit-learn are loaded when they are first used."""
+    """Import XGBoost; its classes for scikit-learn are loaded when they are first used.
+
+    Raises
+    ------
+    MissingDependencyError
+        It is not installed.
+    """
     if "xgboost" in sys.modules or _NEEDS in sys.modules:
-        return importlib.import_module("xgboost")
-    sys.modules[_NEEDS] = None  # type: ignore[assignment]
+        return require("xgboost", "xgboost", "XGBEstimator")
+    finder = _Hidden(threading.get_ident())
+    sys.meta_path.insert(0, finder)
     try:
-        found = importlib.import_module("xgboost")
+        found = require("xgboost", "xgboost", "XGBEstimator")
     finally:
-        del sys.modules[_NEEDS]
-    if all(hasattr(found, part) for part in _PARTS):
+        sys.meta_path.remove(finder)
+    if all(hasattr(found, part) for part in _PARTS) and _NEEDS not in sys.modules:
         _defer(found)
     return found
+
+
+class _Hidden:
+    """Finder that lets one thread find no scikit-learn; others, which may be importing it, do."""
+
+    def __init__(self, thread: int) -> None:
+        self._thread = thread
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
+        if name == _NEEDS and threading.get_ident() == self._thread:
+            message = "It is imported when somebody asks for it."
+            raise ModuleNotFoundError(message, name=name)
 
 
 def _defer(found: Any) -> None:
@@ -52,6 +74,7 @@ def _defer(found: Any) -> None:
         return getattr(found, name)
 
     found.__getattr__ = missing
+    found.__dir__ = lambda: sorted({*vars(found), *found.__all__})
 
 
 def _rebind(module: Any, former: dict[str, Any], now: dict[str, Any]) -> None:

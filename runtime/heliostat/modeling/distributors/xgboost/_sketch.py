@@ -6,14 +6,21 @@ a queue of a fixed length. In which order they came into the queue makes no diff
 out of it. So that pass alone is given the same values with those of each queue sorted before, by
 numpy's vector instructions; XGBoost's sort is quick then. All other passes see the rows as they are.
 
+The pass that lays out columns goes by the bins, and looks at rows for missing values only. So where
+none is missing, rows are let go of while they are binned: a block and its bins never lie side by side.
+
 Whether XGBoost still reads in these passes is tried first on a few rows. Were the length of the queue
 another one, the sketch would be as good as any, with other cuts.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
+import mmap
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,9 +30,11 @@ from heliostat.modeling._workers._actor import give_memory_back
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_SKETCH_PASS = 2
+_SKETCH_PASS, _BIN_PASS = 2, 3
 _SUMMARY_PER_BIN = 8
-_QUEUES_AT_ONCE = 8
+_QUEUES_AT_ONCE = 6
+_BIN_BATCHES = 8
+"""More would let go of the rows sooner; XGBoost moves all bins for each to make room."""
 _REPEATS = 8
 _TILE = 2048
 LEAST_ROWS = 100_000
@@ -35,9 +44,10 @@ MAX_BIN = 256
 
 
 def matrix(features: Any, label: Any, *, threads: int, max_bin: int, **told: Any) -> Any:
-    """Quantise a row-major block of numbers, NaN for missing; ``told`` goes to XGBoost with each batch."""
-    import xgboost
+    """Quantise a row-major block of numbers, NaN for missing; ``told`` goes to XGBoost with each batch.
 
+    The block must be nobody else's: where no value is missing it is all zeros afterwards.
+    """
     size = queue_length(len(features), max_bin)
     with ThreadPoolExecutor(threads) as pool:
 
@@ -64,10 +74,9 @@ def matrix(features: Any, label: Any, *, threads: int, max_bin: int, **told: Any
                 list(pool.map(step, items))
             return out
 
-        batches = _batches(features, label, _QUEUES_AT_ONCE * size, sorted_rows, told)
-        made = xgboost.QuantileDMatrix(batches, nthread=threads, max_bin=max_bin)
-        batches.close()
-        return made
+        spent = discard if all(count == len(features) for count in counts) else None
+        feed = _Feed(features, label, _QUEUES_AT_ONCE * size, sorted_rows, told, spent)
+        return _quantised(feed, threads=threads, max_bin=max_bin)
 
 
 def queue_length(rows: int, max_bin: int) -> int:
@@ -134,62 +143,98 @@ def _changes(values: Any, before: Any) -> Any:
     return found
 
 
-def _batches(*given: Any) -> Any:
-    """Make an iterator of ``features, label, rows in a batch, arranged, told``."""
+def discard(rows: Any) -> None:
+    """Give memory of rows that nobody reads again back to the system; they are zeros then."""
+    begin = -(-rows.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = (rows.ctypes.data + rows.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - begin
+    if length > 0:
+        with contextlib.suppress(AttributeError, OSError):
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
+
+
+@dataclass
+class _Feed:
+    """What XGBoost is given of a block in each of its passes."""
+
+    features: Any
+    label: Any
+    rows: int
+    """Of a batch, until the bins are made."""
+    arranged: Callable[[Any], Any]
+    """Called with each batch that is sketched."""
+    told: Mapping[str, Any]
+    spent: Callable[[Any], None] | None
+    """Called with all rows that are binned, if they need not be there in the last pass."""
+    passes: int = 0
+    start: int = 0
+
+    def reset(self) -> None:
+        self.passes, self.start = self.passes + 1, 0
+
+    def next(self, input_data: Any) -> bool:
+        if self.passes == _BIN_PASS:
+            self._make_room()
+        if self.start >= len(self.label):
+            return False
+        many = self.passes <= _SKETCH_PASS
+        rows = self.rows if many else -(-len(self.label) // (_BIN_BATCHES if self.spent else 1))
+        part = slice(self.start, self.start + rows)
+        found = self.features[part]
+        if self.passes == _SKETCH_PASS:
+            found = self.arranged(found)
+        input_data(data=found, label=self.label[part], **self.told)
+        self.start = part.stop
+        return True
+
+    def _make_room(self) -> None:
+        """Free what would lie beside the bins: sketches, what was sorted for them, binned rows."""
+        if self.start == 0:
+            give_memory_back()
+        elif self.spent is not None:
+            self.spent(self.features[: self.start])
+
+
+def _quantised(feed: _Feed, *, threads: int, max_bin: int) -> Any:
     import xgboost
 
     class Batches(xgboost.DataIter):
-        def __init__(
-            self,
-            features: Any,
-            label: Any,
-            rows: int,
-            arranged: Callable[[Any], Any],
-            told: Mapping[str, Any],
-        ) -> None:
+        def __init__(self) -> None:
             super().__init__()
-            self.features, self.label, self.rows, self.told = features, label, rows, told
-            self.arranged: Any = arranged
-            self.passes = self.start = 0
+            self.feed: _Feed | None = feed
 
         def reset(self) -> None:
-            self.passes, self.start = self.passes + 1, 0
-            if self.passes == _SKETCH_PASS + 1:
-                # Sketches and what was sorted for them would lie beside the bins.
-                give_memory_back()
+            if self.feed is not None:
+                self.feed.reset()
 
         def next(self, input_data: Any) -> bool:
-            if self.start >= len(self.label):
-                return False
-            # One batch for the bins, which XGBoost would move for each to make room.
-            rows = self.rows if self.passes <= _SKETCH_PASS else len(self.label)
-            part = slice(self.start, self.start + rows)
-            found = self.features[part]
-            if self.passes == _SKETCH_PASS:
-                found = self.arranged(found)
-            input_data(data=found, label=self.label[part], **self.told)
-            self.start = part.stop
-            return True
+            return self.feed is not None and self.feed.next(input_data)
 
-        def close(self) -> None:
-            """Let go of the rows: the iterator outlives its use."""
-            self.features = self.arranged = None
-
-    return Batches(*given)
+    batches = Batches()
+    made = xgboost.QuantileDMatrix(batches, nthread=threads, max_bin=max_bin)
+    # The iterator outlives its use, the rows shall not.
+    batches.feed = None
+    return made
 
 
 @functools.cache
 def usable() -> bool:
-    """Try on a few rows whether the sketch pass is the one we think it is. Call before ranks are joined."""
+    """Try on a few rows whether passes do what we think they do. Call before ranks are joined."""
     import xgboost
 
     features = np.random.default_rng(0).random((96, 2), dtype=np.float32)
-    label = np.zeros(96, dtype=np.float32)
+    label = (features[:, 0] > features[:, 1]).astype(np.float32)
     plain = xgboost.QuantileDMatrix(features, label, nthread=1, max_bin=16)
+
+    def wiped(rows: Any) -> None:
+        rows[:] = 0
+
     try:
-        backwards = _batches(features, label, 32, lambda rows: rows[::-1], {})
-        ours = xgboost.QuantileDMatrix(backwards, nthread=1, max_bin=16)
+        backwards = _Feed(features.copy(), label, 32, lambda rows: rows[::-1], {}, wiped)
+        ours = _quantised(backwards, threads=1, max_bin=16)
     except xgboost.core.XGBoostError:
         return False
     cuts = [[part.tolist() for part in each.get_quantile_cut()] for each in (plain, ours)]
-    return cuts[0] == cuts[1] and (plain.get_data() != ours.get_data()).nnz == 0
+    if cuts[0] != cuts[1] or (plain.get_data() != ours.get_data()).nnz:
+        return False
+    trees = [xgboost.train({"nthread": 1, "max_bin": 16}, each, 1).save_raw() for each in (plain, ours)]
+    return bool(trees[0] == trees[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from heliostat._extras import require
 from heliostat.modeling.distributors._boosting import _inputs
 from heliostat.modeling.distributors._boosting._estimator import BoostingEstimator
 from heliostat.modeling.distributors._boosting._groups import group_ids
@@ -131,7 +130,7 @@ class XGBEstimator(BoostingEstimator):
             It was stopped. The workers are gone; ``get_booster`` has the partial model, if at least one
             round was done.
         """
-        require("xgboost", "xgboost", "XGBEstimator")
+        library()
         roles = {
             "weight": sample_weight,
             "base_margin": base_margin,
@@ -166,7 +165,7 @@ class XGBEstimator(BoostingEstimator):
         return predictor
 
     def _has_cuda(self) -> bool:
-        return bool(require("xgboost", "xgboost", "XGBEstimator").build_info()["USE_CUDA"])
+        return bool(library().build_info()["USE_CUDA"])
 
     def _predicts_numbers(self) -> bool:
         return self._plan().objective in ("multi:softmax", "binary:hinge")
@@ -187,7 +186,7 @@ class XGBEstimator(BoostingEstimator):
         )
 
     def _load_model(self, model: bytes, attributes: Mapping[str, Any]) -> Any:
-        return require("xgboost", "xgboost", "XGBEstimator").Booster(model_file=bytearray(model))
+        return library().Booster(model_file=bytearray(model))
 
     def _model_bytes(self, booster: Any) -> bytes:
         return bytes(booster.save_raw("ubj"))
@@ -228,7 +227,7 @@ def predictor(
 def _to_bytes(model: Any) -> bytes:
     """Bytes of a booster, of scikit-learn's form of one, or of a file in any of XGBoost's formats."""
     if isinstance(model, bytes):
-        model = require("xgboost", "xgboost", "XGBEstimator").Booster(model_file=bytearray(model))
+        model = library().Booster(model_file=bytearray(model))
     if hasattr(model, "get_booster"):
         model = model.get_booster()
     return bytes(model.save_raw("ubj"))
