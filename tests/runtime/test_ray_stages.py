@@ -124,6 +124,37 @@ def test_text_and_csv(stage: str) -> None:
     assert table == [{"x": 1, "y": "u"}, {"x": 2, "y": "v"}]
 
 
+def test_csv_files_that_differ_are_refused(stage: str) -> None:
+    """One set of columns and types holds for all files; whatever differs is named with its file."""
+    from pyarrow.csv import ConvertOptions
+
+    from heliostat.ray.datasource import SFStageCSVDataSource
+
+    def rows(**options: Any) -> list[dict[str, Any]]:
+        source = SFStageCSVDataSource(stage_location=f"{stage}/", **options)
+        return _rows(source, override_num_blocks=1)
+
+    # What the first file leaves open the next one says; the order of columns is of no matter.
+    _write(stage, a_csv=b"x,y\n,u\n", b_csv=b"y,x\nv,2\n")
+    assert rows() == [{"x": None, "y": "u"}, {"x": 2, "y": "v"}]
+    bad: dict[bytes, str] = {
+        b"x\n1\n": r"c\.csv has no column 'y', which .*a\.csv has",
+        b"x,y,z\n1,u,1\n": r"a\.csv has no column 'z', which .*c\.csv has",
+        b"y,x\nu,1.5\n": r"column 'x' of .*c\.csv cannot be read: .*int64: invalid value '1.5'",
+        b"x,y\n" + b"1,u\n" * 300_000 + b"k,u\n": r"column 'x' of .*c\.csv .*invalid value 'k'",
+        b"x,y\n1\n": r"c\.csv cannot be read: .*Expected 2 columns, got 1",
+        b"": r"c\.csv cannot be read: Empty CSV file",
+    }
+    for content, says in bad.items():
+        _write(stage, c_csv=content)
+        with pytest.raises(DataError, match=says):
+            rows()
+    _write(stage, c_csv=b"y,x\nu,1.5\n")
+    floats = ConvertOptions(column_types={"x": pa.float64()})
+    assert [row["x"] for row in rows(arrow_csv_args={"convert_options": floats})] == [None, 2, 1.5]
+    assert floats.column_types == {"x": pa.float64()}
+
+
 def test_parquet_reads_the_columns_that_are_asked_for(stage: str, s3: S3Server) -> None:
     """Of a wide file on S3, a narrow read fetches a small part."""
     import ray
@@ -271,6 +302,11 @@ def test_shards_that_are_not_whole_are_refused() -> None:
     Path(unreadable.path).unlink()
     assert len(_arrow(stage)) == 2
     assert len(_rows(SFStageShardDataSource(stage_location=f"{stage}/out/"))) == 2
+    generate_shards(f"{stage}/in/", f"{stage}/out", file_prefix="z", include_paths=False)
+    with pytest.raises(DataError, match=r"out/z-.*arrow has no column 'path', which .*shard-.* has"):
+        _rows(SFStageShardDataSource(stage_location=f"{stage}/out/"))
+    both = SFStageShardDataSource(stage_location=f"{stage}/out/", columns=["bytes"])
+    assert sorted(row["bytes"] for row in _rows(both)) == [b"1", b"1", b"2", b"2"]
     open_location(shards[1]).delete()
     with pytest.raises(DataError, match="not complete"):
         SFStageShardDataSource(stage_location=f"{stage}/out/")

@@ -84,7 +84,8 @@ class _Check:
             first = self._names.place(self._first).url
             for entry in map(self._entry, paths):
                 with opened(entry) as file:
-                    refuse_drift(self._schema, plain(file.schema_arrow), entry.location.url, first)
+                    found = plain(file.schema_arrow)
+                    refuse_drift(self._schema, found, entry.location.url, first, action="Rewrite the file.")
             try:
                 for block in read():
                     yield self._with_urls(block)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 from ray.data.datasource import FileBasedDatasource
 
+from heliostat.data._sources._parquet import refuse_drift
 from heliostat.exceptions import ConfigurationError, DataError
 from heliostat.ray._manifest import only_whole_sets
 from heliostat.ray._reading import StageReading
@@ -22,7 +24,8 @@ class SFStageShardDataSource(StageReading, FileBasedDatasource):  # type: ignore
     Rows come in the order in which they were packed. There are as many read tasks as shards, so
     the number of shards is the parallelism; a shard is one block, unless it is larger than Ray's
     ``DataContext.target_max_block_size``, which Ray then divides. ``columns`` narrows the rows.
-    A set of shards that is not complete is refused with a ``DataError``.
+    A set of shards that is not complete, and shards with and without paths together, are refused
+    with a ``DataError``.
     """
 
     def __init__(
@@ -38,6 +41,9 @@ class SFStageShardDataSource(StageReading, FileBasedDatasource):  # type: ignore
             raise ConfigurationError(message, 'Pass a name for the column of shards: include_paths="shard".')
         self._columns = None if columns is None else list(columns)
         super().__init__(file_pattern=file_pattern, include_paths=include_paths, **stage)
+        self._first = self._paths()[0]
+        with self._naming(self._first), self._open_input_source(self._filesystem, self._first) as file:
+            self._schema_of_all = pa.ipc.open_file(file).schema
 
     def _find(
         self,
@@ -60,8 +66,6 @@ class SFStageShardDataSource(StageReading, FileBasedDatasource):  # type: ignore
         return self._open_verbatim(filesystem, path)
 
     def _decode(self, f: Any, path: str) -> Iterator[Any]:
-        import pyarrow as pa
-
         with pa.ipc.open_file(f) as reader:
             table = reader.read_all()
         if self._columns is not None:
@@ -70,4 +74,7 @@ class SFStageShardDataSource(StageReading, FileBasedDatasource):  # type: ignore
                 message = f"The shard {self._files.place(path)} has no column {missing[0]!r}."
                 raise DataError(message, f"Columns: {', '.join(table.column_names)}.", column=missing[0])
             table = table.select(self._columns)
+        else:
+            file, first = (self._files.place(each).url for each in (path, self._first))
+            refuse_drift(self._schema_of_all, table.schema, file, first, action="Pack the files again.")
         yield table.combine_chunks()

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from ray.data.datasource import FileBasedDatasource
 
-from heliostat._cluster.datasources import CSVDatasource, ImageDatasource, TextDatasource
+from heliostat._cluster.datasources import ImageDatasource, TextDatasource
 from heliostat.exceptions import ConfigurationError
+from heliostat.ray._csv_source import SFStageCSVDataSource
 from heliostat.ray._parquet_source import SFStageParquetDataSource
 from heliostat.ray._reading import StageReading
 from heliostat.ray._shard_source import SFStageShardDataSource
@@ -99,7 +100,3 @@ class SFStageTextDataSource(StageReading, TextDatasource):  # type: ignore[misc]
         import pyarrow as pa
 
         yield pa.table({"text": pa.array([f.readall().decode(self.encoding)], pa.large_string())})
-
-
-class SFStageCSVDataSource(StageReading, CSVDatasource):  # type: ignore[misc]
-    """CSV files: their columns. Also takes Ray's ``arrow_csv_args``."""

@@ -125,9 +125,14 @@ def plain(schema: pa.Schema) -> pa.Schema:
     return schema.remove_metadata()
 
 
-def refuse_drift(schema: pa.Schema, found: pa.Schema, url: str, first: str) -> None:
+def refuse_drift(
+    schema: pa.Schema,
+    found: pa.Schema,
+    url: str,
+    first: str,
+    action: str = "Rewrite the file, or pass schema= with the columns and types to read.",
+) -> None:
     """Raise DataError when a file has not the columns that the first one has; order is of no matter."""
-    action = "Rewrite the file, or pass schema= with the columns and types to read."
     for these, those, file, other in ((schema, found, url, first), (found, schema, first, url)):
         lacking = [name for name in these.names if name not in those.names]
         if lacking:
