@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _TASKS_PER_CPU = 70
 _PROGRAM = """
 import heliostat
-from heliostat._messages import ResizeTarget
+from heliostat._messages.resizing import ResizeTarget
 runtime = heliostat.init(cpus=1)
 import ray
 

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-import heliostat._messages
 import heliostat_lab._messages
+from heliostat._messages import base, cluster, resizing, runtime, usage, work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
 TARGET = Path(__file__).resolve().parent.parent / "labextension" / "src" / "messages.ts"
-MODULES = (heliostat._messages, heliostat_lab._messages)
+MODULES = (base, cluster, resizing, runtime, usage, work, heliostat_lab._messages)
 REF = "#/$defs/"
 SCALARS = {"boolean": "boolean", "integer": "number", "null": "null", "number": "number", "string": "string"}
 HEADER = """\
@@ -45,6 +45,11 @@ def field_comments(module: ModuleType) -> Iterator[tuple[tuple[str, str], str]]:
                     ast.Expr(value=ast.Constant(value=str(text))),
                 ):
                     yield (node.name, name), text
+
+
+def is_message(found: Any) -> bool:
+    """Whether it is one of the messages."""
+    return isinstance(found, type) and issubclass(found, base.Message) and found is not base.Message
 
 
 def comment(text: str | None, indent: str = "") -> str:
@@ -110,7 +115,7 @@ def bare(schema: Any) -> Any:
 
 def generate() -> str:
     """Write out the whole file."""
-    roots = [message for module in MODULES for message in module.PUBLIC_MESSAGES]
+    roots = {message for module in MODULES for message in vars(module).values() if is_message(message)}
     _, definitions = msgspec.json.schema_components(roots, ref_template=REF + "{name}")
     comments = {key: text for module in MODULES for key, text in field_comments(module)}
     names = sorted(definitions)

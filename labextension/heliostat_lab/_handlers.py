@@ -34,17 +34,10 @@ from tornado import web
 
 import heliostat
 from heliostat import _calls as calls
-from heliostat._messages import (
-    API_VERSION,
-    ErrorBody,
-    Message,
-    RankChoice,
-    ResizeRequest,
-    ResizeTarget,
-    RestartRequest,
-    RuntimeStatus,
-    WorkChoice,
-)
+from heliostat._messages.base import API_VERSION, ErrorBody, Message
+from heliostat._messages.resizing import ResizeRequest, ResizeTarget
+from heliostat._messages.runtime import RestartRequest, RuntimeStatus
+from heliostat._messages.work import RankChoice, WorkChoice
 from heliostat._supervisor.config import LOG
 from heliostat.exceptions import (
     AuthenticationError,
@@ -62,7 +55,7 @@ from heliostat_lab._supervisor_client import SupervisorClient
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from heliostat._messages import Manifest
+    from heliostat._messages.runtime import Manifest
 
 _STATUS_OF: tuple[tuple[type[HeliostatError], int], ...] = (
     (AuthenticationError, 403),

@@ -12,7 +12,7 @@ from heliostat._units import format_bytes
 from heliostat_lab._messages import KernelEnd
 
 if TYPE_CHECKING:
-    from heliostat._messages import ProcessUse, Sample
+    from heliostat._messages.usage import ProcessUse, Sample
 
 _FULL = 0.9
 """Share of the memory limit from which a SIGKILL is put down to it."""

@@ -9,7 +9,7 @@ from heliostat._supervisor.manifest import list_manifests
 from heliostat.exceptions import HeliostatError, RuntimeUnavailableError
 
 if TYPE_CHECKING:
-    from heliostat._messages import Manifest
+    from heliostat._messages.runtime import Manifest
 
 
 class Kernels:

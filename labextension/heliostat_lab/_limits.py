@@ -23,7 +23,8 @@ from heliostat.exceptions import ResizeError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from heliostat._messages import ResizeTarget, RuntimeStatus
+    from heliostat._messages.resizing import ResizeTarget
+    from heliostat._messages.runtime import RuntimeStatus
 
 _UNLIMITED = 0
 

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import msgspec
 
-from heliostat._messages import CellAccount, ErrorBody, Message, Node, Rank, RuntimeStatus, Sample, Work
+from heliostat._messages.base import ErrorBody, Message
+from heliostat._messages.cluster import Node
+from heliostat._messages.runtime import RuntimeStatus
+from heliostat._messages.usage import CellAccount, Sample
+from heliostat._messages.work import Rank, Work
 
 
 class RuntimeView(Message, frozen=True):
@@ -74,13 +78,3 @@ class VersionInfo(Message, frozen=True):
     """Version of the installed distribution."""
     api: str
     """Version of the supervisor's API that is spoken here."""
-
-
-PUBLIC_MESSAGES: tuple[type[Message], ...] = (
-    LogTail,
-    RuntimeView,
-    StreamRequest,
-    StreamUpdate,
-    VersionInfo,
-)
-"""Roots for the generated types, after those of ``heliostat._messages``."""

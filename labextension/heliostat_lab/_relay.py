@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from heliostat import _calls as calls
-from heliostat._messages import ErrorBody
+from heliostat._messages.base import ErrorBody
 from heliostat._oom import oom_kills
 from heliostat.exceptions import HeliostatError
 from heliostat_lab._kernel_end import describe_end
@@ -20,7 +20,8 @@ from heliostat_lab._supervisor_client import SupervisorClient
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from heliostat._messages import Manifest, RuntimeStatus, Sample
+    from heliostat._messages.runtime import Manifest, RuntimeStatus
+    from heliostat._messages.usage import Sample
     from heliostat_lab._kernels import Kernels
 
 _HISTORY_SECONDS = 900.0

@@ -10,13 +10,14 @@ from tornado.netutil import Resolver
 from tornado.simple_httpclient import HTTPTimeoutError, SimpleAsyncHTTPClient
 
 from heliostat import _calls as calls
-from heliostat._messages import ErrorBody
+from heliostat._messages.base import ErrorBody
 from heliostat.exceptions import RuntimeLostError, RuntimeUnavailableError, error_from_body
 
 if TYPE_CHECKING:
     from tornado.httpclient import HTTPResponse
 
-    from heliostat._messages import Manifest, Sample
+    from heliostat._messages.runtime import Manifest
+    from heliostat._messages.usage import Sample
 
 SECONDS_TO_ANSWER = 5.0
 _RECENT_SECONDS = 3.0

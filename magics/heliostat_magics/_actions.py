@@ -15,8 +15,9 @@ from heliostat_magics._view import LOG_LINES, RuntimeView
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from heliostat._handle import Runtime
-    from heliostat._messages import RuntimeStatus, Sample
+    from heliostat._messages.runtime import RuntimeStatus
+    from heliostat._messages.usage import Sample
+    from heliostat._runtime import Runtime
     from heliostat_magics._arguments import RuntimeArguments
 
 __all__ = ["act"]

@@ -11,7 +11,7 @@ from IPython.core.error import UsageError
 from heliostat_magics._parser import MagicParser, at_least, memory_size
 
 if TYPE_CHECKING:
-    from heliostat._messages import ResizeTarget
+    from heliostat._messages.resizing import ResizeTarget
 
 __all__ = ["COMMANDS", "RuntimeArguments", "make_parser", "read"]
 
@@ -76,7 +76,7 @@ def make_parser() -> MagicParser:
 
 def read(given: argparse.Namespace) -> RuntimeArguments:
     """Check what the parser alone lets through. Raises UsageError; nothing was done."""
-    from heliostat._messages import ResizeTarget
+    from heliostat._messages.resizing import ResizeTarget
 
     if given.command == "attach" and given.address is None:
         msg = "%runtime attach needs the address of a Ray cluster, such as 10.0.0.5:6379"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, InteractiveShell
 
-    from heliostat._handle import Runtime
+    from heliostat._runtime import Runtime
     from heliostat.exceptions import HeliostatError
     from heliostat_magics._cell_progress import CellProgress
 

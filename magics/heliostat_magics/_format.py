@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from heliostat._units import format_bytes
 
 if TYPE_CHECKING:
-    from heliostat._messages import Work
+    from heliostat._messages.work import Work
     from heliostat._progress import TaskSnapshot
 
 __all__ = ["UNKNOWN", "amount", "count", "duration", "metrics", "percent", "share", "size"]

@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from heliostat._messages import Provider, RuntimeState
+from heliostat._messages.cluster import Provider
+from heliostat._messages.runtime import RuntimeState
 from heliostat.exceptions import RuntimeLostError
 from heliostat_magics._format import UNKNOWN, count, duration, percent, share, size
 
 if TYPE_CHECKING:
-    from heliostat._messages import RuntimeStatus, Sample
+    from heliostat._messages.runtime import RuntimeStatus
+    from heliostat._messages.usage import Sample
     from heliostat.exceptions import HeliostatError
 
 __all__ = ["Fact", "RuntimeView", "facts"]

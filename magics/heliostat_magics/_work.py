@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heliostat import _calls as calls
 from heliostat import _handle
 from heliostat import _progress as progress
+from heliostat._messages.work import WorkChoice
 from heliostat._tail import tail
 from heliostat.exceptions import ConfigurationError, HeliostatError
 
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from heliostat._client import SupervisorClient
-    from heliostat._handle import Runtime
-    from heliostat._messages import Work
+    from heliostat._messages.work import Work
     from heliostat._progress import Task, TaskSnapshot
+    from heliostat._runtime import Runtime
 
 __all__ = ["Piece", "find", "pieces", "taken"]
 
@@ -47,7 +49,7 @@ class Piece:
         if isinstance(self.reached_by, progress.Task):
             self.reached_by.cancel()
         else:
-            self.reached_by.cancel_work(self.facts.task_id)
+            self.reached_by.ask(calls.cancel_work(WorkChoice(task_id=self.facts.task_id)))
 
     def log(self, lines: int) -> list[str]:
         """Last lines of its log. Raises ConfigurationError where there is none."""
@@ -56,7 +58,7 @@ class Piece:
             raise ConfigurationError(message, "%jobs lists what there is.")
         if isinstance(self.reached_by, progress.Task):
             return tail(self.facts.log_path, lines)
-        return self.reached_by.work_log(self.facts.task_id, lines)
+        return self.reached_by.ask(calls.work_log(self.facts.task_id, lines))
 
 
 def pieces() -> list[Piece]:
@@ -67,7 +69,7 @@ def pieces() -> list[Piece]:
         for client in _supervisors(runtime):
             # One may go at any time, and the others are worth showing.
             with contextlib.suppress(HeliostatError):
-                for work in client.work():
+                for work in client.ask(calls.work()):
                     where = "another process" if work.pid is None else f"process {work.pid}"
                     found.setdefault(work.task_id, Piece(work, client, where))
     return sorted(found.values(), key=lambda piece: piece.facts.started_at)
@@ -99,5 +101,5 @@ def _supervisors(runtime: Runtime) -> Iterator[SupervisorClient]:
             yield client
         elif known is not None and known.address is not None and known.provider.value == "attached":
             with contextlib.suppress(HeliostatError):
-                if client.status().address == known.address:
+                if client.ask(calls.status()).address == known.address:
                     yield client

@@ -15,7 +15,7 @@ from heliostat_magics._base import Magic
 from heliostat_magics._parser import MagicParser
 
 if TYPE_CHECKING:
-    from heliostat._messages import ResizeOperation, ResizePlan, ResizeTarget
+    from heliostat._messages.resizing import ResizeOperation, ResizePlan, ResizeTarget
     from heliostat_magics._parser import Scope
 
 __all__ = ["ResizeMagic"]

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell
 
-    from heliostat._handle import Runtime
-    from heliostat._messages import Sample
+    from heliostat._messages.usage import Sample
+    from heliostat._runtime import Runtime
 
 __all__ = ["ResourcesMagic"]
 

@@ -16,7 +16,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from heliostat._handle import Runtime, init, shutdown
+    from heliostat._handle import init, shutdown
+    from heliostat._runtime import Runtime
     from heliostat.context import get_active_session
     from heliostat.exceptions import HeliostatError
 
@@ -36,7 +37,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "HeliostatError": "heliostat.exceptions",
-    "Runtime": "heliostat._handle",
+    "Runtime": "heliostat._runtime",
     "get_active_session": "heliostat.context",
     "init": "heliostat._handle",
     "shutdown": "heliostat._handle",

@@ -12,26 +12,12 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from heliostat._messages import (
-    API_VERSION,
-    CellAccount,
-    CellEvent,
-    DriverEvent,
-    Node,
-    Rank,
-    RankChoice,
-    ResizeOperation,
-    ResizePlan,
-    ResizeRequest,
-    ResizeTarget,
-    RestartRequest,
-    RuntimeStatus,
-    Sample,
-    Work,
-    WorkChoice,
-    WorkOrders,
-    WorkReport,
-)
+from heliostat._messages.base import API_VERSION
+from heliostat._messages.cluster import Node
+from heliostat._messages.resizing import ResizeOperation, ResizePlan, ResizeRequest, ResizeTarget
+from heliostat._messages.runtime import DriverEvent, RestartRequest, RuntimeStatus
+from heliostat._messages.usage import CellAccount, CellEvent, Sample
+from heliostat._messages.work import Rank, RankChoice, Work, WorkChoice, WorkOrders, WorkReport
 
 T = TypeVar("T")
 _SECONDS_TO_CHANGE = 60.0

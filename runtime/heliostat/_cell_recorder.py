@@ -12,7 +12,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from heliostat._messages import CellEvent
+from heliostat import _calls as calls
+from heliostat._messages.usage import CellEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,4 +61,4 @@ class CellRecorder:
             if event is None:
                 return
             with contextlib.suppress(Exception):
-                self._client.note_cell(event)
+                self._client.ask(calls.note_cell(event))

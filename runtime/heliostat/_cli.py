@@ -21,7 +21,7 @@ from heliostat.exceptions import HeliostatError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from heliostat._messages import Manifest, RuntimeStatus
+    from heliostat._messages.runtime import Manifest, RuntimeStatus
 
 __all__ = ["main"]
 
@@ -161,10 +161,11 @@ def _status(*, as_json: bool) -> int:
 
 def _ask(manifest: Manifest) -> RuntimeStatus | None:
     """Return the status; ``None`` when the supervisor, though alive, does not answer."""
+    from heliostat import _calls as calls
     from heliostat._client import SupervisorClient
 
     try:
-        return SupervisorClient(Path(manifest.socket)).status()
+        return SupervisorClient(Path(manifest.socket)).ask(calls.status())
     except HeliostatError:
         return None
 

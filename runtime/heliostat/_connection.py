@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from heliostat._cluster.early_calls import EarlyCalls
 from heliostat._cluster.worker_output import WorkerOutput
-from heliostat._messages import BootMode, Provider
+from heliostat._messages.cluster import BootMode, Provider
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from heliostat._messages import RuntimeStatus
+    from heliostat._messages.runtime import RuntimeStatus
 
 _SECONDS_TO_FINISH_CONNECTING = 2.0
 _SECONDS_FOR_A_WORKER = 3.0

@@ -10,13 +10,17 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heliostat import _owner
-from heliostat._messages import Owner, ResizeTarget
+from heliostat._messages.runtime import Owner
 from heliostat._paths import base_directory, manifest_directory, write_private
 from heliostat._supervisor.config import LOG, TOKEN, SupervisorConfig
 from heliostat._supervisor.processes import Identity, machine_id
 from heliostat.exceptions import BootError
+
+if TYPE_CHECKING:
+    from heliostat._messages.resizing import ResizeTarget
 
 
 @dataclass(frozen=True)

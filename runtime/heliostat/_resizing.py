@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from heliostat._messages import ResizeState
+from heliostat import _calls as calls
+from heliostat._messages.resizing import ResizeState
 from heliostat.exceptions import ResizeError, ResizeTimeoutError, RuntimeLostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from heliostat._client import SupervisorClient
-    from heliostat._messages import ResizeOperation
+    from heliostat._messages.resizing import ResizeOperation
 
 __all__ = ["wait_for_resize"]
 
@@ -35,7 +36,7 @@ def wait_for_resize(
     RuntimeLostError
         The runtime failed, or was restarted in between.
     """
-    status = client.status()
+    status = client.ask(calls.status())
     while True:
         latest = status.resize
         if latest is None or latest.operation_id != operation.operation_id:
@@ -48,7 +49,7 @@ def wait_for_resize(
         enough = minimum_nodes is not None and latest.current.nodes >= minimum_nodes
         if latest.state.finished or enough:
             break
-        status = client.status(after=status.version, wait=30.0)
+        status = client.ask(calls.status(after=status.version, wait=30.0))
     if latest.state is ResizeState.ROLLED_BACK:
         raise ResizeTimeoutError(latest.message, "Free what it waited for, or use force=True.")
     if latest.state is ResizeState.FAILED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heliostat._messages import ResizeTarget
+from heliostat._messages.resizing import ResizeTarget
 from heliostat._units import parse_bytes
 from heliostat.exceptions import ConfigurationError
 

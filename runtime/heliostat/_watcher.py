@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heliostat import _calls as calls
 from heliostat._client import SupervisorClient
 from heliostat._connection import Connection
-from heliostat._messages import Failure, RuntimeState, RuntimeStatus
+from heliostat._messages.runtime import DriverEvent, Failure, RuntimeState, RuntimeStatus
 from heliostat._supervisor.config import LOG, SOCKET, SupervisorConfig
 from heliostat.exceptions import (
     BootError,
@@ -192,8 +193,8 @@ class Watcher:
         while True:
             try:
                 if self._latest is None:
-                    return self.client.status()
-                return self.client.status(after=self._latest.version, wait=_LONG_POLL_SECONDS)
+                    return self.client.ask(calls.status())
+                return self.client.ask(calls.status(after=self._latest.version, wait=_LONG_POLL_SECONDS))
             except RuntimeLostError:
                 if self._process.poll() is not None:
                     raise self._end() from None
@@ -220,7 +221,7 @@ class Watcher:
     def _note_driver(self, *, connected: bool) -> None:
         # A courtesy to a supervisor that restarts: without it, it waits for us in vain.
         with contextlib.suppress(HeliostatError):
-            self.client.note_driver(connected=connected)
+            self.client.ask(calls.note_driver(DriverEvent(connected=connected)))
 
     def _connect(self, status: RuntimeStatus) -> None:
         try:

@@ -14,8 +14,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heliostat import _calls as calls
 from heliostat import _crew, _progress
-from heliostat._messages import Rank, Work, WorkReport, WorkState, WorkWorker
+from heliostat._messages.work import Rank, Work, WorkReport, WorkState, WorkWorker
 from heliostat._progress import SUPERVISOR_VARIABLE
 from heliostat.exceptions import HeliostatError
 
@@ -101,7 +102,7 @@ class WorkReporter:
             by_owner=self._by_owner,
         )
         try:
-            orders = self._client.report_work(report)
+            orders = self._client.ask(calls.report_work(report))
         except HeliostatError:
             with self._lock:
                 self._changed = {**tasks, **self._changed}

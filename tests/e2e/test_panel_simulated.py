@@ -10,7 +10,8 @@ import pytest
 from playwright.sync_api import expect
 from tests.support.simulated_supervisor import SimulatedSupervisor, simulated_sample
 
-from heliostat._messages import Gpu, GpuProcess, Rank, Sample, Work, WorkState
+from heliostat._messages.usage import Gpu, GpuProcess, Sample
+from heliostat._messages.work import Rank, Work, WorkState
 
 from .pages import QUICK, SLOW, in_own_workspace, panel, picture, serious_violations, show_panel
 

@@ -16,7 +16,8 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_unix_socket
 from tornado.web import Application, RequestHandler
 
-from heliostat._messages import Manifest, Owner, Provider
+from heliostat._messages.cluster import Provider
+from heliostat._messages.runtime import Manifest, Owner
 from heliostat._supervisor.processes import machine_id
 
 if TYPE_CHECKING:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from heliostat._messages import HostUse, Limits, Owner, Provider, RuntimeState, RuntimeStatus, Sample
+from heliostat._messages.cluster import Limits, Provider
+from heliostat._messages.runtime import Owner, RuntimeState, RuntimeStatus
+from heliostat._messages.usage import HostUse, Sample
 
 GIB = 2**30
 

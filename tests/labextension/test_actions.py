@@ -8,19 +8,18 @@ import msgspec
 import pytest
 from tornado.httpclient import HTTPClientError, HTTPResponse
 
-from heliostat._messages import (
-    ErrorBody,
+from heliostat._messages.base import ErrorBody
+from heliostat._messages.cluster import Resources
+from heliostat._messages.resizing import (
     Losses,
-    RankChoice,
     ResizeOperation,
     ResizePlan,
     ResizeRequest,
     ResizeState,
     ResizeTarget,
-    Resources,
-    RestartRequest,
-    WorkChoice,
 )
+from heliostat._messages.runtime import RestartRequest
+from heliostat._messages.work import RankChoice, WorkChoice
 from heliostat_lab._limits import HeliostatLimits, check, clamp
 from heliostat_lab._messages import LogTail
 

@@ -14,7 +14,8 @@ from tornado.httpclient import HTTPClientError, HTTPResponse
 from tornado.web import create_signed_value
 
 import heliostat
-from heliostat._messages import ErrorBody, Manifest
+from heliostat._messages.base import ErrorBody
+from heliostat._messages.runtime import Manifest
 from heliostat_lab import _supervisor_client
 from heliostat_lab._handlers import handlers
 from heliostat_lab._limits import HeliostatLimits

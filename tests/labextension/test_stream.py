@@ -13,7 +13,9 @@ import msgspec
 import pytest
 from tornado.httpclient import HTTPClientError
 
-from heliostat._messages import CellAccount, Node, ProcessUse, RuntimeState
+from heliostat._messages.cluster import Node
+from heliostat._messages.runtime import RuntimeState
+from heliostat._messages.usage import CellAccount, ProcessUse
 from heliostat_lab._kernel_end import describe_end
 from heliostat_lab._messages import StreamRequest, StreamUpdate
 from heliostat_lab._relay import thin

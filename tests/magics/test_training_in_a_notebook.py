@@ -11,8 +11,9 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from tests.kernel.server import Server
 from tests.kernel.support import Place, StartedKernel, wait_until
 
+from heliostat import _calls as calls
 from heliostat._client import SupervisorClient
-from heliostat._messages import Work, WorkState
+from heliostat._messages.work import Work, WorkState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +86,8 @@ class Notebook(StartedKernel):
     def training(self) -> Work | None:
         """The newest training, as the supervisor lists it."""
         (manifest,) = self.panel("GET", "runtimes")
-        return next(reversed(SupervisorClient(manifest["socket"]).work()), None)
+        found = SupervisorClient(manifest["socket"]).ask(calls.work())
+        return found[-1] if found else None
 
     def interrupt(self) -> None:
         """Interrupt the cell that runs, as the notebook's button does."""

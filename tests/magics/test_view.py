@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from heliostat._messages import (
-    BootMode,
-    Failure,
-    HostUse,
-    Owner,
-    Provider,
-    RayUse,
-    Resources,
-    RuntimeState,
-    RuntimeStatus,
-    Sample,
-    Step,
-)
+from heliostat._messages.cluster import BootMode, Provider, Resources
+from heliostat._messages.runtime import Failure, Owner, RuntimeState, RuntimeStatus, Step
+from heliostat._messages.usage import HostUse, RayUse, Sample
 from heliostat.exceptions import RuntimeLostError
 from heliostat_magics._view import RuntimeView
 

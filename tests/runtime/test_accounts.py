@@ -9,7 +9,7 @@ import pytest
 from tests.runtime.test_sampler import NoGpus, sample_at
 from tests.support.puppet import Puppet
 
-from heliostat._messages import CellAccount, Gpu, GpuProcess, ProcessUse
+from heliostat._messages.usage import CellAccount, Gpu, GpuProcess, ProcessUse
 from heliostat._supervisor.accounts import KEPT, Accounts
 from heliostat._supervisor.sampler import Sampler
 from heliostat._supervisor.tree import Group
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from heliostat._messages import Sample
+    from heliostat._messages.usage import Sample
 
 MIB = 2**20
 

@@ -17,14 +17,10 @@ import pytest
 from tests.support.owner import wait_for
 from tests.support.raw_http import Answer, ask, send_raw
 
-from heliostat._messages import (
-    CellAccount,
-    Node,
-    ResizeOperation,
-    ResizePlan,
-    RuntimeStatus,
-    Sample,
-)
+from heliostat._messages.cluster import Node
+from heliostat._messages.resizing import ResizeOperation, ResizePlan
+from heliostat._messages.runtime import RuntimeStatus
+from heliostat._messages.usage import CellAccount, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

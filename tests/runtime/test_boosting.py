@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from heliostat._handle import Runtime
+    from heliostat._runtime import Runtime
 
 
 _LIMITS = Path("/sys/fs/cgroup/memory")

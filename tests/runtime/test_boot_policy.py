@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from heliostat._messages import Limits, ResizeTarget
+from heliostat._messages.cluster import Limits
+from heliostat._messages.resizing import ResizeTarget
 from heliostat._supervisor.boot_policy import SMALLEST_STORE, Surroundings, look_around, plan_boot
 from heliostat.exceptions import BootError, ConfigurationError, ResizeError
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from tests.runtime.conftest import StartOwner
     from tests.support.owner import Owner
 
+# For what only somebody else's client does.
+_ASK = "from heliostat import _calls as calls; from heliostat._messages.runtime import RestartRequest"
+
 
 def test_refused_restart_keeps_references(owner: Owner) -> None:
     """A restart that is refused leaves the driver connected, with its objects."""
@@ -86,7 +89,8 @@ def test_init_after_a_failed_boot_boots_anew(start_owner: StartOwner) -> None:
 def test_a_stop_from_outside_is_told_as_one(start_owner: StartOwner) -> None:
     """A runtime that somebody else stopped is not said to have crashed."""
     owner = start_owner("cpus=1")
-    owner.run("runtime._client.stop()")
+    owner.run(_ASK)
+    owner.run("runtime._client.ask(calls.stop())")
     owner.run("told = None")
     wait_for(lambda: owner.run("told = told or runtime.notice(); told is not None"), 10)
     assert "was stopped by somebody else" in owner.run("told")
@@ -119,9 +123,9 @@ def test_another_pid_namespace_reaps_nothing(owner: Owner) -> None:
 def test_a_restart_by_somebody_else_is_quick_and_followed(owner: Owner) -> None:
     """The supervisor lets the owner let go before it takes Ray down; the owner is connected again."""
     before = owner.run("runtime.status().address")
-    owner.run("from heliostat._messages import ResizeTarget; kept = 5")
+    owner.run(f"{_ASK}; kept = 5")
     began = time.monotonic()
-    owner.run("runtime._client.restart(ResizeTarget())", seconds=90)
+    owner.run("runtime._client.ask(calls.restart(RestartRequest()))", seconds=90)
     assert owner.run("kept + ray.get(ray.put(1)) if heliostat.runtime() else None", seconds=90) == 6
     assert time.monotonic() - began < 5, "the owner did not let go before its cluster was gone"
     assert owner.run("runtime.status().address") != before
@@ -130,10 +134,10 @@ def test_a_restart_by_somebody_else_is_quick_and_followed(owner: Owner) -> None:
 def test_a_restart_while_the_owner_connects_does_not_hang_it(start_owner: StartOwner) -> None:
     """Restarting right when the runtime is ready, in the middle of the owner's connecting."""
     owner = start_owner("none")
-    owner.run("from heliostat._messages import ResizeTarget")
+    owner.run(_ASK)
     owner.run("runtime = heliostat.init(cpus=1, wait=False)")
     owner.run("while not runtime.status().state.usable: time.sleep(0.002)", seconds=90)
-    owner.run("runtime._client.restart(ResizeTarget()).version", seconds=90)
+    owner.run("runtime._client.ask(calls.restart(RestartRequest())).version", seconds=90)
     owner.run("import ray; heliostat.runtime(); None", seconds=60)
     assert owner.run("ray.get(ray.put(1))") == 1
     owner.run("heliostat.shutdown()")
@@ -141,10 +145,10 @@ def test_a_restart_while_the_owner_connects_does_not_hang_it(start_owner: StartO
 
 def test_a_cell_that_waits_in_ray_is_freed_by_a_restart(owner: Owner) -> None:
     """Somebody else's restart frees a ray.get with its reason, and variables stay."""
-    owner.run("from heliostat._messages import ResizeTarget; import threading")
+    owner.run(f"{_ASK}; import threading")
     owner.run("reference = ray.remote(lambda: time.sleep(600)).remote(); kept = 3")
     owner.run(
-        "def restart():\n    time.sleep(0.5)\n    runtime._client.restart(ResizeTarget())\n"
+        "def restart():\n    time.sleep(0.5)\n    runtime._client.ask(calls.restart(RestartRequest()))\n"
         "thread = threading.Thread(target=restart); thread.start()"
     )
     owner.run("try:\n    ray.get(reference)\nexcept KeyboardInterrupt:\n    freed = True", seconds=30)

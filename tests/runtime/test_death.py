@@ -164,7 +164,8 @@ def test_a_forged_manifest_removes_nothing_outside(start_owner: StartOwner, tmp_
     precious = tmp_path / "precious"
     precious.mkdir()
     owner = start_owner("none")
-    owner.run("import msgspec; from heliostat._messages import *")
+    owner.run("import msgspec; from heliostat._messages.cluster import Provider")
+    owner.run("from heliostat._messages.runtime import Manifest, Owner")
     owner.run("from heliostat._paths import manifest_directory, write_private")
     owner.run("from heliostat._supervisor.processes import machine_id")
     owner.run(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.support.nvml import GpuProbe, build_fake_nvml
 
-from heliostat._messages import Gpu, GpuProcess
+from heliostat._messages.usage import Gpu, GpuProcess
 from heliostat._supervisor.gpu import gpu_count, visible
 from heliostat.exceptions import ConfigurationError
 

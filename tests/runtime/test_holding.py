@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.support.owner import wait_for
 
+from heliostat import _calls as calls
 from heliostat._client import SupervisorClient
 from heliostat._cluster.control import ActorView, ClusterView, NodeView
 from heliostat._supervisor.config import SOCKET
@@ -54,7 +55,7 @@ def test_a_task_that_waits_is_told_who_holds_its_cpus(owner: Owner) -> None:
     client = SupervisorClient(owner.directory / SOCKET)
 
     def holders() -> list[str]:
-        ray = client.samples(0)[-1].ray
+        ray = client.ask(calls.samples(0))[-1].ray
         return [] if ray is None else ray.holders
 
     wait_for(lambda: holders() == ["actor Counter (1 CPU)"], 15)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from heliostat._handle import Runtime
+    from heliostat._runtime import Runtime
 
 ONE, TWO = LightGBMScalingConfig(num_workers=1), LightGBMScalingConfig(num_workers=2)
 EXACT = {"force_row_wise": True, "verbosity": -1, "num_leaves": 7, "min_data_in_leaf": 5}

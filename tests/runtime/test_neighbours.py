@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from tests.support.puppet import Puppet
 
-from heliostat._messages import Manifest, Provider
+from heliostat._messages.cluster import Provider
+from heliostat._messages.runtime import Manifest
 from heliostat._supervisor.manifest import write_manifest
 from heliostat._supervisor.neighbours import Neighbours
 from heliostat._supervisor.processes import machine_id

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from heliostat._handle import Runtime
+    from heliostat._runtime import Runtime
 
 TWO = PyTorchScalingConfig(num_workers_per_node=2)
 

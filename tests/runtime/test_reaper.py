@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from heliostat._messages import Manifest, Owner, Provider, ResizeTarget
+from heliostat._messages.cluster import Provider
+from heliostat._messages.resizing import ResizeTarget
+from heliostat._messages.runtime import Manifest, Owner
 from heliostat._paths import base_directory, manifest_directory, write_private
 from heliostat._supervisor.config import SupervisorConfig
 from heliostat._supervisor.manifest import list_manifests, read_manifest, write_manifest

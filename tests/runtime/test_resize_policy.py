@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from heliostat._cluster.control import ClusterView, NodeView
-from heliostat._messages import Resources
+from heliostat._messages.cluster import Resources
 from heliostat._supervisor.resize_policy import (
     Actions,
     Progress,

@@ -10,7 +10,8 @@ import psutil
 import pytest
 from tests.support.puppet import Puppet
 
-from heliostat._messages import HostUse, Owner, ProcessUse, RayUse, Sample
+from heliostat._messages.runtime import Owner
+from heliostat._messages.usage import HostUse, ProcessUse, RayUse, Sample
 from heliostat._supervisor.gpu import GpuReader
 from heliostat._supervisor.ring import KEPT, Ring
 from heliostat._supervisor.sampler import Sampler

@@ -28,8 +28,9 @@ needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become a
 _STRANGER = f"""
 import encodings.idna, http.client, json, os, sys
 from pathlib import Path
+from heliostat import _calls as calls
 from heliostat._client import SupervisorClient
-from heliostat._messages import ResizeRequest, ResizeTarget
+from heliostat._messages.resizing import ResizeRequest, ResizeTarget
 from heliostat.exceptions import HeliostatError
 from tests.support.raw_http import ask
 directory, manifest = map(Path, sys.argv[1:3])
@@ -48,9 +49,9 @@ client = SupervisorClient(socket)
 target = ResizeTarget(cpus=1)
 attempts = {{
     "connect": lambda: ask(socket, "GET", "/v1/runtime"),
-    "status": client.status,
-    "resize": lambda: client.resize(ResizeRequest(target=target)),
-    "stop": client.stop,
+    "status": lambda: client.ask(calls.status()),
+    "resize": lambda: client.ask(calls.resize(ResizeRequest(target=target))),
+    "stop": lambda: client.ask(calls.stop()),
     "token": (directory / "token").read_bytes,
     "config": (directory / "config.json").read_bytes,
     "log": (directory / "supervisor.log").read_bytes,

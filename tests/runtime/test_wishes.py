@@ -7,7 +7,8 @@ import itertools
 import pytest
 
 from heliostat._cluster.control import ClusterView, NodeView
-from heliostat._messages import Limits, ResizeTarget, Resources
+from heliostat._messages.cluster import Limits, Resources
+from heliostat._messages.resizing import ResizeTarget
 from heliostat._supervisor.wishes import (
     SMALLEST_MEMORY,
     complete,

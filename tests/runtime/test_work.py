@@ -8,8 +8,9 @@ import msgspec
 import pytest
 from tests.support.owner import wait_for
 
+from heliostat import _calls as calls
 from heliostat._client import SupervisorClient
-from heliostat._messages import Rank, Work, WorkReport, WorkState, WorkWorker
+from heliostat._messages.work import Rank, RankChoice, Work, WorkChoice, WorkReport, WorkState, WorkWorker
 from heliostat._supervisor.config import SOCKET
 from heliostat._supervisor.work import WorkList
 from heliostat.exceptions import ConfigurationError
@@ -45,7 +46,8 @@ def client(owner: Owner) -> SupervisorClient:
 
 def latest(client: SupervisorClient) -> Work | None:
     """The newest piece of work."""
-    return next(reversed(client.work()), None)
+    found = client.ask(calls.work())
+    return found[-1] if found else None
 
 
 def test_work_is_seen_while_it_runs_and_cancelled_from_outside(
@@ -61,12 +63,12 @@ def test_work_is_seen_while_it_runs_and_cancelled_from_outside(
     assert (work.cell_id, work.state) == ("c7", WorkState.RUNNING)
     assert work.metrics["loss"] < 1
     assert work.workers[0].memory_bytes == 5
-    client.cancel_work(work.task_id)
+    client.ask(calls.cancel_work(WorkChoice(task_id=work.task_id)))
     owner.answer(5)
     assert "counting was cancelled" in owner.run("ended")
     wait_for(lambda: (work := latest(client)) is not None and work.state is WorkState.CANCELLED, 5)
     with pytest.raises(ConfigurationError, match="does not run any more"):
-        client.cancel_work(work.task_id)
+        client.ask(calls.cancel_work(WorkChoice(task_id=work.task_id)))
 
 
 def test_failures_are_told_with_their_reason(owner: Owner, client: SupervisorClient) -> None:
@@ -92,37 +94,37 @@ def test_a_log_is_read_by_its_work(owner: Owner, client: SupervisorClient, tmp_p
     wait_for(lambda: (work := latest(client)) is not None and work.log_path is not None, 5)
     work = latest(client)
     assert work is not None
-    assert client.work_log(work.task_id, 2) == ["line 4998", "line 4999"]
+    assert client.ask(calls.work_log(work.task_id, 2)) == ["line 4998", "line 4999"]
     log.unlink()
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        client.work_log(work.task_id, 2)
+        client.ask(calls.work_log(work.task_id, 2))
     with pytest.raises(ConfigurationError, match="no work with the id"):
-        client.work_log("nobody", 2)
+        client.ask(calls.work_log("nobody", 2))
 
 
 def test_ranks_are_listed_named_and_stopped_one_by_one(owner: Owner, client: SupervisorClient) -> None:
     """The supervisor knows the ranks; one is interrupted alone, one that holds its GIL is ended."""
     owner.run(_RANKS)
-    wait_for(lambda: [rank.state for rank in client.ranks()] == ["busy", "busy"], 10)
-    ranks = client.ranks()
+    wait_for(lambda: [rank.state for rank in client.ask(calls.ranks())] == ["busy", "busy"], 10)
+    ranks = client.ask(calls.ranks())
     assert [rank.doing for rank in ranks] == ["import ctypes, time"] * 2
     names = {rank.pid: f"rank {rank.rank}" for rank in ranks}
 
     def named() -> dict[int, str]:
-        return {process.pid: process.name for process in client.samples(0)[-1].processes}
+        return {process.pid: process.name for process in client.ask(calls.samples(0))[-1].processes}
 
     wait_for(lambda: names.items() <= named().items(), 5)
-    client.stop_rank(1)
-    wait_for(lambda: [rank.state for rank in client.ranks()] == ["busy", "idle"], 5)
+    client.ask(calls.stop_rank(RankChoice(rank=1)))
+    wait_for(lambda: [rank.state for rank in client.ask(calls.ranks())] == ["busy", "idle"], 5)
     with pytest.raises(ConfigurationError, match="Rank 1 is idle"):
-        client.stop_rank(1)
+        client.ask(calls.stop_rank(RankChoice(rank=1)))
     with pytest.raises(ConfigurationError, match="no rank 7"):
-        client.stop_rank(7)
-    client.stop_rank(0)
-    assert client.ranks()[0].stop_requested
-    wait_for(lambda: client.ranks()[0].state == "dead", 15)
+        client.ask(calls.stop_rank(RankChoice(rank=7)))
+    client.ask(calls.stop_rank(RankChoice(rank=0)))
+    assert client.ask(calls.ranks())[0].stop_requested
+    wait_for(lambda: client.ask(calls.ranks())[0].state == "dead", 15)
     owner.run("_ranks.stop()")
-    wait_for(lambda: client.ranks() == [], 5)
+    wait_for(lambda: client.ask(calls.ranks()) == [], 5)
 
 
 def work(task_id: str, state: WorkState) -> Work:

@@ -35,7 +35,7 @@ from heliostat.modeling._workers._pool import IDLE_VARIABLE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from heliostat._handle import Runtime
+    from heliostat._runtime import Runtime
 
 ONE, TWO = Layout(1, 1), Layout(2, 1)
 

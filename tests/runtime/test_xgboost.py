@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from heliostat._handle import Runtime
+    from heliostat._runtime import Runtime
 
 BINARY = "binary:logistic"
 ONE, TWO = XGBScalingConfig(num_workers=1), XGBScalingConfig(num_workers=2)

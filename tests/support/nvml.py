@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from heliostat._messages import Gpu
+from heliostat._messages.usage import Gpu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import psutil
 
-from heliostat._messages import Owner
+from heliostat._messages.runtime import Owner
 
 if TYPE_CHECKING:
     from typing import Self

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from heliostat._messages import ErrorBody
+from heliostat._messages.base import ErrorBody
 
 if TYPE_CHECKING:
     from pathlib import Path

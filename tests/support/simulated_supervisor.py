@@ -17,20 +17,9 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_unix_socket
 from tornado.web import Application, RequestHandler
 
-from heliostat._messages import (
-    HostUse,
-    Limits,
-    Manifest,
-    Node,
-    Owner,
-    ProcessUse,
-    Provider,
-    RayUse,
-    Resources,
-    RuntimeState,
-    RuntimeStatus,
-    Sample,
-)
+from heliostat._messages.cluster import Limits, Node, Provider, Resources
+from heliostat._messages.runtime import Manifest, Owner, RuntimeState, RuntimeStatus
+from heliostat._messages.usage import HostUse, ProcessUse, RayUse, Sample
 from heliostat._supervisor.processes import machine_id
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from heliostat.modeling._workers import pool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from heliostat._handle import Runtime
+    from heliostat._runtime import Runtime
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str) -> None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from heliostat._cluster.fast_import import import_ray
-from heliostat._messages import Node, RayUse, Resources
+from heliostat._messages.cluster import Node, Resources
+from heliostat._messages.usage import RayUse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,7 +17,7 @@ import psutil
 from heliostat._cluster import compat, slim
 from heliostat._cluster.control import ClusterControl, ClusterView
 from heliostat._cluster.parker import Parking
-from heliostat._messages import BootMode
+from heliostat._messages.cluster import BootMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

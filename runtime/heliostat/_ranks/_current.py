@@ -11,7 +11,7 @@ from heliostat._ranks._group import RankGroup
 from heliostat._ranks._plan import Wish
 
 if TYPE_CHECKING:
-    from heliostat._handle import Runtime
+    from heliostat._runtime import Runtime
 
 __all__ = ["current", "start", "stop"]
 

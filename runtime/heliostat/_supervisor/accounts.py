@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from heliostat._messages import CellAccount, Gpu, ProcessUse, Sample
+from heliostat._messages.usage import CellAccount, Gpu, ProcessUse, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

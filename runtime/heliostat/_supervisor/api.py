@@ -23,7 +23,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_unix_socket
 from tornado.web import Application, HTTPError, RequestHandler
 
-from heliostat._messages import API_VERSION, ErrorBody
+from heliostat._messages.base import API_VERSION, ErrorBody
 from heliostat.exceptions import AuthenticationError, ConfigurationError, HeliostatError, RuntimeLostError
 
 if TYPE_CHECKING:

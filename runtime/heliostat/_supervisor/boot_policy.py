@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from heliostat._cluster.slim import NodeShape
-from heliostat._messages import Limits, ResizeTarget, Resources
+from heliostat._messages.cluster import Limits, Resources
 from heliostat._supervisor.limits import disk_use, memory_use, shm_use
 from heliostat._supervisor.wishes import complete
 from heliostat._units import format_bytes, parse_bytes
@@ -15,6 +15,8 @@ from heliostat.exceptions import BootError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from heliostat._messages.resizing import ResizeTarget
 
 DEFAULT_LEAST_DISK = 200 << 20
 """Bytes: Ray's logs and a little spilling need this much."""

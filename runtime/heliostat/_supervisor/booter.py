@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from heliostat._cluster.attached import AttachedCluster
 from heliostat._cluster.fast_import import import_ray
 from heliostat._cluster.local import LocalCluster, in_place, slim_boot
-from heliostat._messages import BootMode, ResizeOperation, RuntimeState
+from heliostat._messages.cluster import BootMode
+from heliostat._messages.runtime import RuntimeState
 from heliostat._supervisor import boot_policy
 from heliostat._supervisor.config import RAY
 from heliostat._supervisor.resizer import Resizer
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from heliostat._cluster.slim import NodeShape
-    from heliostat._messages import ResizeTarget
+    from heliostat._messages.resizing import ResizeOperation, ResizeTarget
     from heliostat._supervisor.supervisor import Supervisor
 
 Cluster = LocalCluster | AttachedCluster

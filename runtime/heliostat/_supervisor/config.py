@@ -6,7 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from heliostat._messages import Message, Owner, ResizeTarget
+from heliostat._messages.base import Message
+from heliostat._messages.resizing import ResizeTarget
+from heliostat._messages.runtime import Owner
 from heliostat._paths import write_private
 
 FILE = "config.json"

@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from heliostat._messages import Gpu, GpuProcess
+from heliostat._messages.usage import Gpu, GpuProcess
 from heliostat._supervisor.limits import read_count
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from heliostat._messages import Limits
+from heliostat._messages.cluster import Limits
 from heliostat._supervisor.cgroups import MACHINE, Roots, cpu_quota, memory_quota, read_text
 from heliostat._units import parse_bytes
 from heliostat.exceptions import ConfigurationError

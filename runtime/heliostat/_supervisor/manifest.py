@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from heliostat._messages import Manifest
+from heliostat._messages.runtime import Manifest
 from heliostat._paths import base_directory, manifest_directory, write_private
 from heliostat._supervisor.processes import Identity, machine_id
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from heliostat._cluster.control import ClusterView
-    from heliostat._messages import CellEvent, Limits, RayUse, Sample
+    from heliostat._messages.cluster import Limits
+    from heliostat._messages.usage import CellEvent, RayUse, Sample
     from heliostat._supervisor.config import SupervisorConfig
 
 _log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from heliostat._supervisor.manifest import list_manifests
 from heliostat.exceptions import HeliostatError
 
 if TYPE_CHECKING:
-    from heliostat._messages import Manifest
+    from heliostat._messages.runtime import Manifest
 
 _SECONDS_KNOWN = 5.0
 _DEEPEST = 50

@@ -19,7 +19,7 @@ from heliostat._supervisor.manifest import COPY, dead_manifests, is_elsewhere, r
 from heliostat._supervisor.processes import Identity, marked_with
 
 if TYPE_CHECKING:
-    from heliostat._messages import Manifest
+    from heliostat._messages.runtime import Manifest
 
 
 def reap() -> list[str]:

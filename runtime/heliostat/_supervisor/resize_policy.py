@@ -13,11 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from heliostat._messages import Losses, ResizeChange, ResizePlan, Resources
+from heliostat._messages.resizing import Losses, ResizeChange, ResizePlan
 from heliostat._units import format_bytes
 
 if TYPE_CHECKING:
     from heliostat._cluster.control import ClusterView, NodeView
+    from heliostat._messages.cluster import Resources
 
 SECONDS_BEFORE_PARKING = 1.0
 """A queue that leaves no CPU free for this long will not do so by itself."""

@@ -12,15 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import msgspec
 
 from heliostat._cluster.local import in_place
-from heliostat._messages import (
-    Limits,
-    ResizeOperation,
-    ResizePlan,
-    ResizeRequest,
-    ResizeState,
-    ResizeTarget,
-    Resources,
-)
+from heliostat._messages.resizing import ResizeOperation, ResizePlan, ResizeRequest, ResizeState, ResizeTarget
 from heliostat._supervisor import resize_policy as policy
 from heliostat._supervisor import wishes
 from heliostat.exceptions import ResizeError, RuntimeUnavailableError
@@ -30,6 +22,7 @@ if TYPE_CHECKING:
 
     from heliostat._cluster.control import ClusterView
     from heliostat._cluster.local import LocalCluster
+    from heliostat._messages.cluster import Limits, Resources
 
 _log = logging.getLogger(__name__)
 TICK_SECONDS = 0.05

@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from heliostat._messages import Sample
+    from heliostat._messages.usage import Sample
 
 KEPT = 900
 """Samples kept: 15 minutes at one a second."""

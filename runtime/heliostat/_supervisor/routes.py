@@ -6,26 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from heliostat import __version__
-from heliostat._messages import (
-    CellAccount,
-    CellEvent,
-    DriverEvent,
-    Node,
-    Rank,
-    RankChoice,
-    ResizeOperation,
-    ResizePlan,
-    ResizeRequest,
-    ResizeTarget,
-    RestartRequest,
-    RuntimeState,
-    RuntimeStatus,
-    Sample,
-    Work,
-    WorkChoice,
-    WorkOrders,
-    WorkReport,
-)
+from heliostat._messages.cluster import Node
+from heliostat._messages.resizing import ResizeOperation, ResizePlan, ResizeRequest, ResizeTarget
+from heliostat._messages.runtime import DriverEvent, RestartRequest, RuntimeState, RuntimeStatus
+from heliostat._messages.usage import CellAccount, CellEvent, Sample
+from heliostat._messages.work import Rank, RankChoice, Work, WorkChoice, WorkOrders, WorkReport
 from heliostat._supervisor.api import Route, openapi
 from heliostat.exceptions import ConfigurationError, ResizeError, RuntimeUnavailableError
 

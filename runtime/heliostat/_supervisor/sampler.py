@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from heliostat._messages import HostUse, Owner, ProcessUse, RayUse, Sample
+from heliostat._messages.usage import HostUse, ProcessUse, RayUse, Sample
 from heliostat._supervisor.cgroups import MACHINE, Roots
 from heliostat._supervisor.gpu import GpuReader, OurProcess
 from heliostat._supervisor.limits import CpuUse, cpu_use, disk_use, memory_use, shm_use
@@ -15,6 +15,8 @@ from heliostat._supervisor.tree import Group, ProcessTree
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from heliostat._messages.runtime import Owner
 
 _ROLE_ORDER = ("owner", "supervisor", "ray", "worker")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from heliostat._messages import Failure, RuntimeState, RuntimeStatus, Step, Transition
+from heliostat._messages.runtime import Failure, RuntimeState, RuntimeStatus, Step, Transition
 
 _KEPT_TRANSITIONS = 100
 _log = logging.getLogger(__name__)

@@ -14,16 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from heliostat._cluster.local import LocalCluster
-from heliostat._messages import (
-    Failure,
-    Manifest,
-    Owner,
-    Provider,
-    ResizeOperation,
-    ResizeTarget,
-    RuntimeState,
-    RuntimeStatus,
-)
+from heliostat._messages.cluster import Provider
+from heliostat._messages.runtime import Failure, Manifest, Owner, RuntimeState, RuntimeStatus
 from heliostat._supervisor.booter import Booter
 from heliostat._supervisor.config import LOG, RAY, SOCKET, TOKEN, SupervisorConfig
 from heliostat._supervisor.manifest import remove_manifest, write_manifest
@@ -45,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from heliostat._cluster.control import ClusterView
+    from heliostat._messages.resizing import ResizeOperation, ResizeTarget
     from heliostat._supervisor.booter import Cluster
     from heliostat._supervisor.resizer import Resizer
 

@@ -17,7 +17,7 @@ from heliostat._supervisor import procfs
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from heliostat._messages import Owner
+    from heliostat._messages.runtime import Owner
     from heliostat._supervisor.procfs import Stat
 
 _SAME_START = 2.0

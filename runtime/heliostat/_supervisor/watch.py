@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from heliostat._supervisor.processes import Identity
 
 if TYPE_CHECKING:
-    from heliostat._messages import Owner
+    from heliostat._messages.runtime import Owner
 
 _POLL_SECONDS = 1.0
 

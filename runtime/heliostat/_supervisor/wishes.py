@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from heliostat._messages import Limits, ResizeTarget, Resources
+from heliostat._messages.cluster import Limits, Resources
 from heliostat._units import format_bytes
 from heliostat.exceptions import ResizeError
 
 if TYPE_CHECKING:
     from heliostat._cluster.control import ClusterView
+    from heliostat._messages.resizing import ResizeTarget
 
 SMALLEST_MEMORY = 64 << 20
 """Bytes: less than this cannot hold a worker."""

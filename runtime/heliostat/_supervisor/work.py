@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import msgspec
 import psutil
 
-from heliostat._messages import WorkOrders, WorkState
+from heliostat._messages.work import WorkOrders, WorkState
 from heliostat._tail import tail
 from heliostat.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from heliostat._messages import Rank, Work, WorkReport
+    from heliostat._messages.work import Rank, Work, WorkReport
 
 _KEPT = 100
 """Pieces that are remembered; the oldest finished ones go first."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from heliostat._handle import Runtime, init
+from heliostat._handle import init
 from heliostat.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from heliostat._runtime import Runtime
 
 __all__ = [
     "NodeInfo",

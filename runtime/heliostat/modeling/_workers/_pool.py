@@ -226,7 +226,7 @@ def _connection() -> str | None:
 
 def _is_local() -> bool:
     from heliostat import _handle
-    from heliostat._messages import Provider
+    from heliostat._messages.cluster import Provider
 
     runtime = _handle.current()
     known: Any = runtime.known if runtime is not None else None

@@ -8,7 +8,7 @@ import sys
 def connect() -> str | None:
     """Make sure that Ray is connected; returns the runtime's own directory, if it is a local one."""
     from heliostat import _handle
-    from heliostat._messages import Provider
+    from heliostat._messages.cluster import Provider
 
     ray = sys.modules.get("ray")
     if _handle.current() is None and ray is not None and ray.is_initialized():

@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from heliostat._handle import Runtime
+    from heliostat._runtime import Runtime
 
 IMPORTS = "heliostat.modeling.distributors.pytorch._imports"
 """Module with all that a rank imports."""
@@ -34,7 +34,7 @@ def _prepare(runtime: Runtime) -> None:
     # Whatever is wrong shows when somebody trains.
     with contextlib.suppress(Exception):
         status = runtime.wait(_BOOT_TIMEOUT_S)
-        from heliostat._messages import Provider
+        from heliostat._messages.cluster import Provider
 
         if status.provider is not Provider.LOCAL or status.resources is None or status.resources.gpus:
             return

@@ -43,7 +43,7 @@ def nodes(without: Collection[str] = ()) -> list[NodeSize]:
 def is_local() -> bool:
     """Whether all of the runtime is on this machine."""
     from heliostat import _handle
-    from heliostat._messages import Provider
+    from heliostat._messages.cluster import Provider
 
     runtime = _handle.current()
     known = runtime.known if runtime is not None else None
