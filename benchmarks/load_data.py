@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from _data_cases import write_mixed, write_numbers
+from _data_tables import write_mixed, write_numbers
 from _measure import Figure, Report, progress, render
 from _processes import pss_megabytes
 
