@@ -78,11 +78,6 @@ class Lease:
         self._thread: threading.Thread | None = None
         _leases.add(self)
 
-    @property
-    def attached(self) -> Mode | None:
-        """How the file is attached just now."""
-        return self._attached
-
     @contextlib.contextmanager
     def use(self, mode: Mode) -> Iterator[None]:
         """Have the file attached for the length of the block; blocks within it change nothing.

@@ -88,14 +88,6 @@ class Location:
 
         return bool(self._info().type == pa_fs.FileType.Directory)
 
-    def open_input(self) -> Any:
-        """Open the file for reading at any position. Raises DataError when it cannot be read.
-
-        ``metadata()`` of what comes back has the ``ETag`` of an object on S3.
-        """
-        with told(self, "read"):
-            return self.filesystem.open_input_file(self.path)
-
     def read_bytes(self) -> bytes:
         """Read the whole file. Raises DataError when it cannot be read."""
         # Arrow would unpack a file whose name ends with ".gz" or the like.

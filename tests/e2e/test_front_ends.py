@@ -17,8 +17,6 @@ from playwright.sync_api import expect
 from tests.kernel.support import Place, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from playwright.sync_api import Locator, Page
 
     from .conftest import Lab
@@ -70,14 +68,6 @@ def check(notebook: Any) -> None:
     assert {"text/html", "image/png"} <= kinds
     assert cells["never"].outputs == []
     assert "rate exceeded" not in "".join(map(text, notebook.cells))
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Place]:
-    """A home of its own."""
-    place = Place()
-    yield place
-    place.remove()
 
 
 @pytest.fixture

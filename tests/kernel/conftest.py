@@ -14,14 +14,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[Place]:
-    """A home of its own for the kernels of one test file."""
-    place = Place()
-    yield place
-    place.remove()
-
-
-@pytest.fixture(scope="module")
 def plain_kernel(place: Place) -> Iterator[StartedKernel]:
     """A Heliostat kernel that never boots a runtime, shared by a test file."""
     kernel = StartedKernel(new_manager(place), place.environment(), place.path)

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.magics.support import Cells
-from tests.support.owner import wait_for
-from tests.support.postgres import PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,14 +18,3 @@ def cells(capsys: pytest.CaptureFixture[str]) -> Iterator[Cells]:
     cells.load()
     yield cells
     cells.close()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """One PostgreSQL server for all tests that need one; they make tables of their own names."""
-    server = PostgresServer()
-    try:
-        wait_for(server.is_up, 30)
-        yield server
-    finally:
-        server.stop()

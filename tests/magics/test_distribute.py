@@ -3,66 +3,22 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.kernel.support import Place, StartedKernel, new_manager
+from tests.magics.ranks import on_ranks, press, rank_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.kernel.support import Outcome
+    from tests.kernel.support import Place, StartedKernel
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[Place]:
-    """A home of its own."""
-    place = Place()
-    yield place
-    place.remove()
-
-
-@pytest.fixture(scope="module")
-def kernel(place: Place) -> Iterator[StartedKernel]:
-    """Our kernel with a runtime of two CPUs and four ranks."""
-    environment = place.environment()
-    # With it, IPython's kernel leaves the output of native code alone.
-    environment.pop("PYTEST_CURRENT_TEST", None)
-    kernel = StartedKernel(new_manager(place), environment, place.path)
-    started = kernel.run("import heliostat; r = heliostat.init(cpus=2)\n%ranks start -n 4", timeout=120)
-    assert started.status == "ok", started.error
-    assert started.stdout.count("idle") == 4
-    yield kernel
-    kernel.end()
-
-
-def on_ranks(kernel: StartedKernel, body: str, line: str = "", timeout: float = 60.0) -> Outcome:
-    """Run a cell on ranks."""
-    return kernel.run(f"%%distribute {line}\n{body}", timeout=timeout)
-
-
-def interrupted(kernel: StartedKernel, body: str, line: str = "", *, begun: str = "go") -> tuple[float, str]:
-    """Interrupt a cell on ranks once they print; returns after how long it ended, and what it said."""
-    request = kernel.client.execute(f"%%distribute {line}\nprint({begun!r})\n{body}", stop_on_error=False)
-    said: list[str] = []
-    kernel.iopub(
-        lambda message: message["msg_type"] == "stream" and begun in message["content"]["text"], request
-    )
-    at = time.monotonic()
-    kernel.manager.interrupt_kernel()
-    reply = kernel.reply(request)
-    seconds = time.monotonic() - at
-    assert reply["content"]["status"] == "error"
-    assert reply["content"]["ename"] == "KeyboardInterrupt", reply["content"]["evalue"]
-
-    def idle(message: dict[str, object]) -> bool:
-        if message["msg_type"] == "stream":
-            said.append(message["content"]["text"])  # type: ignore[index]
-        return message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"  # type: ignore[index]
-
-    kernel.iopub(idle, request)
-    return seconds, "".join(said)
+def kernel() -> Iterator[StartedKernel]:
+    """Our kernel with four ranks on two CPUs."""
+    with rank_kernel() as kernel:
+        yield kernel
 
 
 def test_who_one_is_is_in_scope_and_equal_lines_fold(kernel: StartedKernel) -> None:
@@ -194,7 +150,8 @@ def test_wrong_flags_get_the_right_hint(kernel: StartedKernel, line: str, hint: 
 def test_interrupt_ends_it_and_keeps_the_variables(kernel: StartedKernel, body: str) -> None:
     """Stop reaches every rank; nothing is lost and the cell raises KeyboardInterrupt."""
     assert on_ranks(kernel, "kept = rank").status == "ok"
-    seconds, said = interrupted(kernel, body)
+    seconds, name, said = press(kernel, body)
+    assert name == "KeyboardInterrupt"
     assert "all variables kept" in said
     assert seconds < 2.0
     assert on_ranks(kernel, "kept", "-o kept").status == "ok"
@@ -205,7 +162,8 @@ def test_what_cannot_be_interrupted_is_ended_and_started_anew(kernel: StartedKer
     """A C call that holds the GIL costs that rank its variables, and the cell says so."""
     on_ranks(kernel, "kept = rank")
     body = "import ctypes\nif rank == 2: ctypes.PyDLL(None).sleep(100)\nelse:\n    while True: pass"
-    seconds, said = interrupted(kernel, body, "--grace 1")
+    seconds, name, said = press(kernel, body, "--grace 1")
+    assert name == "KeyboardInterrupt"
     assert "rank 2 could not be interrupted" in said
     assert "ranks 0-1, 3 kept all variables" in said
     assert seconds < 3.0
@@ -322,7 +280,8 @@ def test_torch_and_a_collective_that_hangs(kernel: StartedKernel) -> None:
     failed = on_ranks(kernel, "if rank == 2: raise ValueError('mine')\ndist.all_reduce(t)", "torch --grace 2")
     assert failed.error.startswith("RankError: [rank 2] ValueError: mine")
     assert "all variables kept" in failed.stderr, failed.stderr
-    seconds, said = interrupted(kernel, "if rank != 3: dist.all_reduce(t)", "torch")
+    seconds, name, said = press(kernel, "if rank != 3: dist.all_reduce(t)", "torch")
+    assert name == "KeyboardInterrupt"
     assert "all variables kept" in said
     assert seconds < 2.5
     again = on_ranks(kernel, "dist.all_reduce(t := torch.ones(1))\nt.item()", "torch")

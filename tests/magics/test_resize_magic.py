@@ -13,15 +13,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def kernel() -> Iterator[StartedKernel]:
+def kernel(place: Place) -> Iterator[StartedKernel]:
     """A kernel with a runtime of one CPU that may have four."""
-    place = Place()
     environment = place.environment(HELIOSTAT_MAX_CPUS="4")
     kernel = StartedKernel(new_manager(place), environment, place.path)
     kernel.run("%runtime start --cpus 1", timeout=90)
     yield kernel
     kernel.end()
-    place.remove()
 
 
 def test_grows_and_shrinks(kernel: StartedKernel) -> None:

@@ -13,14 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(scope="module")
-def place() -> Iterator[Place]:
-    """A home of its own."""
-    place = Place()
-    yield place
-    place.remove()
-
-
 @pytest.fixture(scope="module", params=["heliostat", "python3"])
 def kernel(place: Place, request: pytest.FixtureRequest) -> Iterator[StartedKernel]:
     """Our kernel without a runtime, and IPython's own with the extension loaded."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.owner import Owner, wait_for
-from tests.support.postgres import PostgresServer
-from tests.support.s3 import S3Server
+from tests.support.owner import Owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    AsRank = Callable[[int, int], None]
     StartOwner = Callable[..., Owner]
 
 
@@ -39,20 +38,12 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
     owner.end()
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """One PostgreSQL server for all tests that need one; they make tables of their own names."""
-    server = PostgresServer()
-    try:
-        wait_for(server.is_up, 30)
-        yield server
-    finally:
-        server.stop()
+@pytest.fixture
+def as_rank(monkeypatch: pytest.MonkeyPatch) -> AsRank:
+    """Make this process one rank of several: ``as_rank(1, 4)``."""
 
+    def become(rank: int, world_size: int) -> None:
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", str(world_size))
 
-@pytest.fixture(scope="session")
-def s3() -> Iterator[S3Server]:
-    """One S3 server with a bucket for all tests that need one; they use prefixes of their own."""
-    server = S3Server()
-    yield server
-    server.stop()
+    return become

@@ -10,13 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from heliostat.data import DataConnector, DataFrameInfo, ShardedDataConnector
-from heliostat.data._rank import clear_rank, set_rank
 from heliostat.data._shards import sharded
 from heliostat.exceptions import ConfigurationError, DataError, UnsupportedSourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from tests.runtime.conftest import AsRank
 
 TABLE = pa.table({"a": range(1000), "b": ["x"] * 1000})
 
@@ -226,7 +227,7 @@ def test_an_ingestor_of_the_users_works_everywhere(tmp_path: Path) -> None:
         DataConnector.from_dataframe(TABLE, ingestor_class=Counting)
 
 
-def test_ranks_get_their_own_rows(tmp_path: Path) -> None:
+def test_ranks_get_their_own_rows(tmp_path: Path, as_rank: AsRank) -> None:
     """In a rank a sharded connector is that rank's rows: of files, of frames, and of what was laid out."""
     import duckdb
 
@@ -237,42 +238,39 @@ def test_ranks_get_their_own_rows(tmp_path: Path) -> None:
     query = ShardedDataConnector.from_dataframe(duckdb.connect().from_arrow(TABLE.slice(0, 501)), equal=False)
     with pytest.raises(ConfigurationError, match="outside of a training"):
         files.get_shard()
-    try:
-        set_rank(0, 3)
-        with pytest.raises(DataError, match="no fixed order"):
-            query.get_shard()
-        with query.laid_out(3) as placed:
-            for connector, whole in ((files, 501), (frame, 501), (placed, 501), (equal, 501)):
-                assert connector.count() == whole
-                read: list[int] = []
-                sizes = []
-                for rank in range(3):
-                    set_rank(rank, 3)
-                    part = connector.get_shard()
-                    assert part.columns == ["a", "b"]
-                    (batch,) = part.to_torch_dataset(batch_size=167)
-                    assert batch["a"].ravel().tolist() == part.to_arrow()["a"].to_pylist()
-                    sizes.append(part.count())
-                    read += part.to_arrow()["a"].to_pylist()
-                assert sizes == [167, 167, 167]
-                assert read == list(range(501))
-            set_rank(0, 2)
-            assert equal.get_shard().count() == 250
-            assert files.get_shard().count() == 250
-            with pytest.raises(ConfigurationError, match="laid out for 3 ranks; there are 2"):
-                placed.get_shard()
-        set_rank(1, 2)
+    as_rank(0, 3)
+    with pytest.raises(DataError, match="no fixed order"):
+        query.get_shard()
+    with query.laid_out(3) as placed:
+        for connector, whole in ((files, 501), (frame, 501), (placed, 501), (equal, 501)):
+            assert connector.count() == whole
+            read: list[int] = []
+            sizes = []
+            for rank in range(3):
+                as_rank(rank, 3)
+                part = connector.get_shard()
+                assert part.columns == ["a", "b"]
+                (batch,) = part.to_torch_dataset(batch_size=167)
+                assert batch["a"].ravel().tolist() == part.to_arrow()["a"].to_pylist()
+                sizes.append(part.count())
+                read += part.to_arrow()["a"].to_pylist()
+            assert sizes == [167, 167, 167]
+            assert read == list(range(501))
+        as_rank(0, 2)
         assert equal.get_shard().count() == 250
-        assert files.get_shard().count() == 251
-    finally:
-        clear_rank()
+        assert files.get_shard().count() == 250
+        with pytest.raises(ConfigurationError, match="laid out for 3 ranks; there are 2"):
+            placed.get_shard()
+    as_rank(1, 2)
+    assert equal.get_shard().count() == 250
+    assert files.get_shard().count() == 251
 
 
-def test_ranks_are_found_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_are_found_in_the_environment(as_rank: AsRank) -> None:
     """Processes that torchrun started are ranks too; a rank that cannot be is refused."""
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "4")
+    as_rank(1, 4)
     shard = ShardedDataConnector.from_dataframe(TABLE).get_shard()
     assert shard.to_arrow()["a"].to_pylist() == list(range(250, 500))
+    as_rank(2, 2)
     with pytest.raises(ConfigurationError, match="no rank 2 of 2"):
-        set_rank(2, 2)
+        ShardedDataConnector.from_dataframe(TABLE).get_shard()

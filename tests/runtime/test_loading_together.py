@@ -14,14 +14,13 @@ from torchdata.stateful_dataloader import StatefulDataLoader  # type: ignore[imp
 from heliostat._stages import open_location
 from heliostat.data import DataConnector, ShardedDataConnector
 from heliostat.data._loading import make_recipe, torch_dataset
-from heliostat.data._rank import clear_rank, set_rank
 from heliostat.data._shards import RowSlice
 from heliostat.exceptions import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.runtime.conftest import AsRank
     from tests.support.s3 import S3Server
 
 ROWS = 10_001
@@ -58,13 +57,6 @@ def directory(table: pa.Table, tmp_path: Path) -> Path:
     return found
 
 
-@pytest.fixture
-def ranked() -> Iterator[None]:
-    """Leave no rank behind."""
-    yield
-    clear_rank()
-
-
 def dense(connector: DataConnector, **options: Any) -> Any:
     """A data set of dense batches whose labels are the rows' places."""
     wanted = {"batch_size": 64, "feature_cols": ["a", "b"], "label_col": "row", "drop_last_batch": False}
@@ -82,13 +74,12 @@ def places(batches: Any) -> np.ndarray[Any, Any]:
 
 @pytest.mark.parametrize("shuffle", [False, True, "global"])
 @pytest.mark.parametrize("equal", [True, False])
-@pytest.mark.usefixtures("ranked")
-def test_ranks_with_workers(directory: Path, equal: bool, shuffle: bool | str) -> None:
+def test_ranks_with_workers(directory: Path, equal: bool, shuffle: bool | str, as_rank: AsRank) -> None:
     """Three ranks with two workers each get all rows once; with equal=True as many rows and batches each."""
     connector = ShardedDataConnector.from_sources([str(directory)], equal=equal)
     parts = []
     for rank in range(3):
-        set_rank(rank, 3)
+        as_rank(rank, 3)
         data = dense(connector.get_shard(), shuffle=shuffle, seed=rank)
         loader = DataLoader(data, batch_size=None, num_workers=2)
         batches = list(loader)
@@ -104,10 +95,9 @@ def test_ranks_with_workers(directory: Path, equal: bool, shuffle: bool | str) -
         assert np.array_equal(rows, np.arange(ROWS))
 
 
-@pytest.mark.usefixtures("ranked")
-def test_ranks_with_workers_resume(directory: Path) -> None:
+def test_ranks_with_workers_resume(directory: Path, as_rank: AsRank) -> None:
     """A rank's loader with workers goes on in the middle of an epoch with the very next batch."""
-    set_rank(1, 2)
+    as_rank(1, 2)
     connector = ShardedDataConnector.from_sources([str(directory)], equal=False).get_shard()
 
     def loader() -> Any:

@@ -19,7 +19,7 @@ from heliostat._crew import RankSnapshot
 from heliostat._ranks._conversation import Conversation
 from heliostat._ranks._objects import Objects
 from heliostat._ranks._plan import GroupPlan, Wish, plan
-from heliostat._ranks._rank import Rank, RankState, places
+from heliostat._ranks._rank import Rank, places
 from heliostat._ranks._room import facts, options_for, reserve, rooms
 from heliostat._ranks._switchboard import Switchboard
 from heliostat._ranks._targets import spell
@@ -331,10 +331,6 @@ class RankGroup:
             message = "The runtime was lost while the cell ran, and its ranks with it."
             return RuntimeLostError(message, "Start it again with %runtime start, then run the cell again.")
         return None
-
-    def states(self) -> list[RankState]:
-        """State of each rank."""
-        return [rank.state for rank in self.ranks]
 
     def snapshots(self) -> list[RankSnapshot]:
         """The ranks for whoever shows them; none once they are gone."""

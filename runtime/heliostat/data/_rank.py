@@ -1,7 +1,7 @@
 """Which of the processes that train together this one is.
 
-Trainers call :func:`set_rank` in the process of each rank before the user's code runs; processes
-that were started by ``torchrun`` have the environment variables ``RANK`` and ``WORLD_SIZE``.
+Trainers set the environment variables ``RANK``, ``WORLD_SIZE`` and ``LOCAL_WORLD_SIZE`` in the
+process of each rank, as ``torchrun`` does.
 """
 
 from __future__ import annotations
@@ -25,25 +25,8 @@ class Rank:
             raise ConfigurationError(message, "Ranks are counted from 0.")
 
 
-_current: Rank | None = None
-
-
-def set_rank(rank: int, world_size: int) -> None:
-    """Say which rank this process is, for all of its threads. Raises ConfigurationError."""
-    global _current  # noqa: PLW0603 - a process is one rank
-    _current = Rank(rank, world_size)
-
-
-def clear_rank() -> None:
-    """Say that this process is no rank any more."""
-    global _current  # noqa: PLW0603
-    _current = None
-
-
 def current_rank() -> Rank | None:
     """Return the rank of this process, or ``None`` outside of training."""
-    if _current is not None:
-        return _current
     rank, world_size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
     return Rank(int(rank), int(world_size)) if rank.isdigit() and world_size.isdigit() else None
 
