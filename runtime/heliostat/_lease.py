@@ -143,7 +143,10 @@ class Lease:
 
     def forget(self) -> None:
         """Close the lock files, and with them let go of the locks."""
-        for descriptor in (self._lock, self._turn):
+        descriptors = self._lock, self._turn
+        # Once only: their numbers are used again, for the files and pipes of others.
+        self._lock = self._turn = -1
+        for descriptor in descriptors:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         self._locked = None

@@ -202,7 +202,10 @@ def test_writing_under_an_unread_result_is_refused(path: Path, monkeypatch: pyte
 def test_a_forked_process_and_a_pickle_get_a_session_of_their_own(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A session that travels to another process, by fork or pickle, opens the same warehouse there."""
+    """A session that travels to another process, by fork or pickle, opens the same warehouse there.
+
+    Of one that is closed a forked child closes nothing: its numbers of files are used again.
+    """
     monkeypatch.setenv("HELIOSTAT_WAREHOUSE", str(path))
     code = (
         "import os, pickle, sys\nfrom heliostat.context import get_active_session\n"
@@ -214,11 +217,18 @@ def test_a_forked_process_and_a_pickle_get_a_session_of_their_own(
         "    os._exit(0)\n"
         "assert os.waitpid(child, 0)[1] == 0\n"
         "print(session.table('t').count('*').fetchall())\n"
+        "session.close()\n"
+        "ends = [end for _ in range(8) for end in os.pipe()]\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    [os.fstat(end) for end in ends]\n"
+        "    os._exit(0)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
     )
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
-    assert found.stdout == "[(100001,)]\n", found.stderr
+    assert (found.stdout, found.returncode) == ("[(100001,)]\n", 0), found.stderr
     with Session(path) as session, pickle.loads(pickle.dumps(session)) as copy:
         assert copy.path == path
 
