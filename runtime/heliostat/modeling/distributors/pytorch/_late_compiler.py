@@ -9,36 +9,28 @@ way for the real one.
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.abc
-import importlib.util
 import sys
 from importlib.machinery import ModuleSpec
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from heliostat._stand_in import StandIn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-_NAME = "torch._dynamo"
+    from types import ModuleType
 
 
 def defer_compiler() -> None:
     """Put the stand-in in place. Harmless when the compiler is loaded, or is not where it was."""
-    if _NAME in sys.modules:
-        return
-    spec = importlib.util.find_spec(_NAME)
-    if spec is None:
-        return
-    stand_in = _Late(_NAME)
-    stand_in.__spec__ = spec
-    stand_in.__path__ = list(spec.submodule_search_locations or [])
-    sys.modules[_NAME] = stand_in
-    sys.meta_path.insert(0, _Below())
+    if _Late.put():
+        sys.meta_path.insert(0, _Below())
 
 
-class _Late(ModuleType):
+class _Late(StandIn):
     """Stands in for ``torch._dynamo`` until something else than what is below is used."""
+
+    of = "torch._dynamo"
 
     @staticmethod
     def graph_break(*_: Any, **__: Any) -> None:
@@ -48,21 +40,17 @@ class _Late(ModuleType):
     def disable(fn: Any = None, recursive: bool = True, **options: Any) -> Any:
         """Return ``fn``; from when there is a compiler on, the one that it will not trace."""
         if not callable(fn) or isinstance(fn, type) or not hasattr(fn, "__code__"):
-            return _real().disable(fn, recursive, **options)
+            return _Late.real().disable(fn, recursive, **options)
         return _untraced(fn, recursive, options)
 
     def __getattr__(self, name: str) -> Any:
-        if name in _KNOWN:
-            return _Part(name)
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(_real(), name)
+        return _Part(name) if name in _KNOWN else super().__getattr__(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("__") or sys.modules.get(_NAME) is not self:
+        if name.startswith("__") or sys.modules.get(self.of) is not self:
             super().__setattr__(name, value)
         else:
-            setattr(_real(), name, value)
+            setattr(self.real(), name, value)
 
 
 _KNOWN: dict[str, dict[str, Callable[..., Any]]] = {
@@ -79,12 +67,12 @@ class _Part:
         self.__dict__["_name"] = name
 
     def __getattr__(self, name: str) -> Any:
-        if not _is_real() and name in _KNOWN[self._name]:
+        if not _Late.made_way() and name in _KNOWN[self._name]:
             return _KNOWN[self._name][name]
-        return getattr(getattr(_real(), self._name), name)
+        return getattr(getattr(_Late.real(), self._name), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(getattr(_real(), self._name), name, value)
+        setattr(getattr(_Late.real(), self._name), name, value)
 
 
 class _Below(importlib.abc.MetaPathFinder):
@@ -93,9 +81,9 @@ class _Below(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if not fullname.startswith(f"{_NAME}.") or _is_real():
+        if not fullname.startswith(f"{_Late.of}.") or _Late.made_way():
             return None
-        _real()
+        _Late.real()
         found = sys.modules.get(fullname)
         # The import that asks would make it anew; let it have what the package has made.
         return None if found is None else ModuleSpec(fullname, _There(found))
@@ -114,25 +102,15 @@ class _There(importlib.abc.Loader):
         module.__spec__ = self._spec
 
 
-def _is_real() -> bool:
-    return not isinstance(sys.modules.get(_NAME), _Late)
-
-
-def _real() -> Any:
-    if not _is_real():
-        del sys.modules[_NAME]
-    return importlib.import_module(_NAME)
-
-
 def _untraced(function: Callable[..., Any], recursive: bool, options: dict[str, Any]) -> Callable[..., Any]:
     disabled: list[Callable[..., Any]] = []
 
     @functools.wraps(function)
     def untraced(*args: Any, **kwargs: Any) -> Any:
-        if not _is_real():
+        if not _Late.made_way():
             return function(*args, **kwargs)
         if not disabled:
-            disabled.append(_real().disable(function, recursive, **options))
+            disabled.append(_Late.real().disable(function, recursive, **options))
         return disabled[0](*args, **kwargs)
 
     return untraced
