@@ -25,8 +25,8 @@ __all__ = ["Child", "cpu_seconds", "end_all", "environment", "own_home", "pss_me
 
 _PRELUDE = """
 import json, sys, time
-def say(**facts):
-    print(json.dumps({"at": time.monotonic(), **facts}), flush=True)
+def say(_to=sys.stdout, **facts):
+    print(json.dumps({"at": time.monotonic(), **facts}), file=_to, flush=True)
 def wait_for_order():
     if not sys.stdin.readline():
         sys.exit()

@@ -56,14 +56,12 @@ facts = steps()
 if dist.get_rank() == 0:
     open("torchrun.json", "w").write(json.dumps(facts))
 dist.destroy_process_group()
+# Where DDP keeps the group, torch aborts in about one run of eight as the interpreter ends
+# ("terminate called without an active exception"). Nothing is measured any more: leave without that.
+os._exit(0)
 """
 _OURS = """
-import json, sys, time
-facts_go_to, sys.stdout = sys.stdout, sys.stderr  # what ranks print does not
-
-def say(**facts):
-    print(json.dumps(facts), file=facts_go_to, flush=True)
-
+sys.stdout = sys.stderr  # what ranks print is not for who measures
 import heliostat
 heliostat.init(cpus=2).wait()
 
