@@ -79,19 +79,24 @@ def test_a_function_runs_on_the_main_thread_of_a_worker_that_is_set_up() -> None
 
 
 def test_the_second_call_finds_its_workers_warm() -> None:
-    """The same processes come back within 0.3 s, hold no CPU in between, and end when they are freed."""
+    """The same processes come back in a fraction of the time, hold no CPU in between, and end when freed."""
     import ray
 
-    with lease(TWO) as group:
-        first = {each["pid"] for each in group.start(where, [(), ()]).results()}
-    until(lambda: ray.available_resources().get("CPU") == 2, 5, "idle workers hold no CPU")
-    begun = time.monotonic()
-    with lease(TWO) as group:
-        second = {each["pid"] for each in group.start(where, [(), ()]).results()}
-    assert time.monotonic() - begun < 0.3
-    assert second == first
-    assert pool.free() >= 2
-    until(lambda: not any(psutil.pid_exists(pid) for pid in first), 2, "the workers are gone")
+    def called() -> tuple[set[int], float]:
+        begun = time.monotonic()
+        with lease(TWO) as group:
+            pids = {each["pid"] for each in group.start(where, [(), ()]).results()}
+        return pids, time.monotonic() - begun
+
+    pool.free()
+    first, cold = called()
+    until(lambda: ray.available_resources().get("CPU") == 2, 20, "idle workers hold no CPU")
+    warm = [called() for _ in range(3)]
+    assert [pids for pids, _ in warm] == [first] * 3
+    # Against the start of processes on the same machine: a time alone says how busy it is.
+    assert min(seconds for _, seconds in warm) < cold / 4
+    assert pool.free() == 2
+    until(lambda: not any(psutil.pid_exists(pid) for pid in first), 20, "the workers are gone")
 
 
 def test_idle_workers_end_by_themselves(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,13 +104,13 @@ def test_idle_workers_end_by_themselves(runtime: Runtime, monkeypatch: pytest.Mo
     monkeypatch.setenv(IDLE_VARIABLE, "0.1")
     with lease(ONE) as group:
         pid = group.workers[0].pid
-    until(lambda: not psutil.pid_exists(pid), 3, "the worker is gone after its time")
+    until(lambda: not psutil.pid_exists(pid), 20, "the worker is gone after its time")
     monkeypatch.setenv(IDLE_VARIABLE, "60")
     with lease(ONE) as group:
         pid = group.workers[0].pid
-    assert pool.pids() == [pid]
+    assert pid in pool.pids()
     runtime.resize(cpus=1)
-    until(lambda: not psutil.pid_exists(pid), 3, "the worker is gone before the resize")
+    until(lambda: not psutil.pid_exists(pid), 20, "the worker is gone before the resize")
     runtime.resize(cpus=2)
     monkeypatch.setenv(IDLE_VARIABLE, "soon")
     with pytest.raises(ConfigurationError, match="not a time"), lease(ONE):
@@ -320,11 +325,15 @@ def test_the_cause_is_the_rank_that_failed_by_itself() -> None:
 
 
 def test_idle_workers_do_not_bring_ray_back() -> None:
-    """After the runtime is shut down, looking after the pool boots no cluster of Ray's own."""
+    """After the runtime is shut down, looking after the pool boots no cluster of Ray's own.
+
+    A child that is forked then frees no handle of a worker: of these Ray would be told.
+    """
     code = (
-        "import heliostat, time, ray, threading\n"
+        "import gc, heliostat, os, time, ray, threading\n"
         "from heliostat.modeling._workers import Layout, lease\n"
         "from heliostat.modeling._workers._pool import pool\n"
+        "from heliostat.modeling._workers._worker import all_workers\n"
         "heliostat.init(cpus=1)\n"
         "with lease(Layout(1, 1)): pass\n"
         "assert pool.pids()\n"
@@ -334,6 +343,11 @@ def test_idle_workers_do_not_bring_ray_back() -> None:
         "    assert time.monotonic() < deadline\n"
         "    time.sleep(0.05)\n"
         "assert not ray.is_initialized(), 'Ray was booted by the clean-up'\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    gc.collect()\n"
+        "    os._exit(0 if len(all_workers) == 1 else 1)\n"
+        "assert os.waitpid(child, 0)[1] == 0, 'a handle was freed in a child'\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=90, check=False

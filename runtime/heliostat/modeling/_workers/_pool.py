@@ -242,8 +242,16 @@ def _resize() -> str | None:
     return None if known is None or known.resize is None else known.resize.operation_id
 
 
+_inherited: list[Any] = []
+
+
 def _forget_after_fork() -> None:
-    """A forked child has no workers: they are its parent's."""
+    """A forked child has no workers: they are its parent's.
+
+    What it has of them is never freed: Ray would be told of each handle, by a copy of its client
+    whose threads are gone, and wait for a lock that one of them held.
+    """
+    _inherited.append((dict(vars(pool)), [*all_workers]))
     pool.__init__()  # type: ignore[misc]
 
 
