@@ -1,4 +1,4 @@
-"""The ``heliostat`` command: ``status``, ``doctor``, ``reap``, ``collect`` and ``run``.
+"""The ``heliostat`` command: ``status``, ``cancel``, ``doctor``, ``reap``, ``collect`` and ``run``.
 
 Exit codes: 0 done, 1 something failed (a cell, a check), 2 the command line cannot be used,
 130 interrupted. Scripts that are run pass their own code on.
@@ -44,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 from heliostat._doctor import doctor
 
                 return doctor(as_json=options.json)
-            case "reap" | "collect":
-                return _clean(options)
+            case "cancel" | "reap" | "collect":
+                return _do(options)
             case _:
                 return _run(parser, options, passed_on)
     except HeliostatError as error:
@@ -70,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     status = commands.add_parser("status", help="list your runtimes that are up")
     status.add_argument("--json", action="store_true", help="print the full status as JSON")
+    cancel = commands.add_parser("cancel", help="ask a training or other long work to stop")
+    cancel.add_argument("id", nargs="?", help="its id or how that begins (default: the only one that runs)")
     doctor = commands.add_parser("doctor", help="check the installation and say how to mend it")
     doctor.add_argument("--json", action="store_true", help="print the checks as JSON")
     commands.add_parser("reap", help="clean up what killed runtimes left behind")
@@ -132,8 +134,12 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, passed_on
     return None
 
 
-def _clean(options: argparse.Namespace) -> int:
-    if options.command == "reap":
+def _do(options: argparse.Namespace) -> int:
+    if options.command == "cancel":
+        from heliostat._cancel import cancel
+
+        done = [cancel(options.id)]
+    elif options.command == "reap":
         from heliostat._supervisor.reaper import reap
 
         done = reap()
