@@ -97,5 +97,5 @@ def test_a_ray_dataset_is_a_source(runtime: Any, tmp_path: Path) -> None:
     assert connector.to_ray_dataset() is dataset
     with sharded(connector, 2, directory=str(tmp_path)) as shards:
         assert [shard.rows for shard in shards] == [50, 50]
-    with ShardedDataConnector.from_ray_dataset(dataset).laid_out(2, str(tmp_path)) as placed:
+    with ShardedDataConnector.from_ray_ds(dataset).laid_out(2, str(tmp_path)) as placed:
         assert placed.count() == 100

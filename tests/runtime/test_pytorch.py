@@ -14,7 +14,7 @@ import psutil
 import pytest
 from tests.support.trainings import until
 
-from heliostat import _handle, _progress
+from heliostat import _cli, _handle, _progress
 from heliostat._stages import open_location
 from heliostat.exceptions import ConfigurationError, TaskCancelledError, TrainingError
 from heliostat.modeling._workers import pool
@@ -238,7 +238,7 @@ def test_workers_start_when_a_training_is_near() -> None:
 def test_ray_train_works_inside(tmp_path: Path, *, fallback: bool) -> None:
     """Reports, checkpoints, context and collectives of Ray Train answer; all ranks' files are kept.
 
-    So they do on a Ray without the object that answers them, but for the collectives.
+    So they do on a Ray without the object that answers them.
     """
 
     def remove() -> None:
@@ -259,9 +259,9 @@ def test_ray_train_works_inside(tmp_path: Path, *, fallback: bool) -> None:
         assert ray.train.get_checkpoint() is None
         assert ray.train.get_all_reported_checkpoints() == []
         assert ray.train.get_preemption_info() is None
-        if not config["fallback"]:
-            assert ray.train.collective.broadcast_from_rank_zero(rank) == 0
-            assert ray.train.torch.get_device().type == "cpu"
+        ray.train.collective.barrier()
+        assert ray.train.collective.broadcast_from_rank_zero(rank) == 0
+        assert config["fallback"] or ray.train.torch.get_device().type == "cpu"
         with pytest.raises(ConfigurationError, match="validation"):
             ray.train.report({}, ray.train.Checkpoint.from_directory("."), validation=True)
         for epoch in range(int(config["epochs"])):
@@ -489,11 +489,12 @@ def running() -> _progress.Task | None:
     return next((t for t in found if "steps_per_second" in t.snapshot.metrics), None)
 
 
-@pytest.mark.parametrize("way", ["interrupt", "cancel"])
-def test_a_training_can_be_stopped(way: str) -> None:
-    """Interrupt and cancel end all ranks at once; what is seen before is loss, speed and workers."""
+@pytest.mark.parametrize("way", ["interrupt", "cancel", "terminal"])
+def test_a_training_can_be_stopped(way: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Interrupt, cancel and ``heliostat cancel`` end all ranks; before, loss, speed and workers are seen."""
     seen: list[_progress.TaskSnapshot] = []
     stopped: list[float] = []
+    told: list[int] = []
 
     def stop() -> None:
         until(lambda: running() is not None, 60, "the training reports its speed")
@@ -503,6 +504,9 @@ def test_a_training_can_be_stopped(way: str) -> None:
         stopped.append(time.monotonic())
         if way == "cancel":
             task.cancel()
+        elif way == "terminal":
+            told.append(_cli.main(["cancel", "none such"]))
+            told.append(_cli.main(["cancel", task.snapshot.task_id]))
         else:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -512,6 +516,11 @@ def test_a_training_can_be_stopped(way: str) -> None:
         PyTorchDistributor(endless, TWO).run()
     assert time.monotonic() - stopped[0] < 3  # within a second where nobody else wants the CPUs
     stopper.join()
+    if way == "terminal":
+        said = capsys.readouterr()
+        assert told == [1, 0]
+        assert "PyTorchDistributor(endless), process" in said.err  # what could be stopped
+        assert f"({seen[0].task_id}) was asked to stop" in said.out
     assert seen[0].metrics["step_seconds"] > 0
     assert 0 < seen[0].metrics["loss"] <= 1
     assert seen[0].done > 0
@@ -536,7 +545,10 @@ def test_what_cannot_travel_is_told_before_anything_starts() -> None:
 
 
 def test_rows_reach_the_ranks(tmp_path: Path) -> None:
-    """Rows of a query, a frame and a file are all there on each rank; Ray Train's shards are disjoint."""
+    """Rows of a query, a frame and a file are all there on each rank; Ray Train's shards are disjoint.
+
+    How many are a rank's own is told beside its memory.
+    """
     import duckdb
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -550,10 +562,14 @@ def test_rows_reach_the_ranks(tmp_path: Path) -> None:
     def train() -> None:
         import ray.train
         import torch.distributed as dist
+        from torch.utils.data import DataLoader
 
         datasets = get_context().get_dataset_map() or {}
         part = datasets.pop("sharded").get_shard().to_arrow()["x"].to_pylist()  # type: ignore[attr-defined]
         sums = {name: sum(rows.to_arrow()["x"].to_pylist()) for name, rows in datasets.items()}
+        dense = datasets["file"].to_torch_dataset(batch_size=4, drop_last_batch=False)
+        loader = DataLoader(dense, batch_size=None, num_workers=1)  # a forked child of the rank
+        sums["loader"] = sum(int(batch["x"].sum()) for batch in loader)
         rows = ray.train.get_dataset_shard("frame")
         mine = [int(value) for batch in rows.iter_torch_batches(batch_size=4) for value in batch["x"]]
         shards: list[list[int]] = [[], []]
@@ -562,20 +578,22 @@ def test_rows_reach_the_ranks(tmp_path: Path) -> None:
         dist.all_gather_object(parts, part)
         get_context().get_metrics_reporter().log_metrics({**sums, "shards": shards, "parts": parts})
 
-    found = (
-        PyTorchDistributor(train, TWO)
-        .run(
-            dataset_map={
-                "query": DataConnector.from_dataframe(duckdb.sql("SELECT * FROM range(10) t(x)")),
-                "frame": DataConnector.from_dataframe(table),
-                "sharded": ShardedDataConnector.from_dataframe(duckdb.sql("SELECT * FROM range(11) t(x)")),
-                "file": Written((str(tmp_path / "rows.parquet"),)).connector(),
-            }
-        )
-        .get_metrics()
-    )
+    datasets = {
+        "query": DataConnector.from_dataframe(duckdb.sql("SELECT * FROM range(10) t(x)")),
+        "frame": DataConnector.from_dataframe(table),
+        "sharded": ShardedDataConnector.from_dataframe(duckdb.sql("SELECT * FROM range(11) t(x)")),
+        "file": Written((str(tmp_path / "rows.parquet"),)).connector(),
+    }
+    found = PyTorchDistributor(train, TWO).run(dataset_map=datasets).get_metrics()
     halves = [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
-    assert found == {"query": 45, "frame": 45, "file": 45, "shards": halves, "parts": halves}
+    assert found == {
+        **dict.fromkeys(("query", "frame", "file", "loader"), 45),
+        "shards": halves,
+        "parts": halves,
+    }
+    told = _progress.tasks()[-1].snapshot.workers
+    assert [worker.rows for worker in told] == [10, 10]  # of the two datasets that were divided
+    assert all((worker.memory_bytes or 0) > 1e7 for worker in told)
 
 
 _CELL = """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ import pytest
 from heliostat._stages import open_location
 from heliostat.exceptions import ConfigurationError
 from heliostat.modeling._nodes import NodeSize
+from heliostat.modeling.distributors import pytorch
 from heliostat.modeling.distributors.pytorch import PyTorchScalingConfig, WorkerResourceConfig, get_context
 from heliostat.modeling.distributors.pytorch._frames import (
     frames_of,
@@ -194,12 +197,83 @@ def test_there_is_no_context_outside() -> None:
         get_context()
 
 
+REQUIRED = inspect.Parameter.empty
+CONTEXT = {
+    "get_world_size": "int",
+    "get_rank": "int",
+    "get_world_rank": "int",
+    "get_local_rank": "int",
+    "get_local_world_size": "int",
+    "get_node_rank": "int",
+    "get_master_addr": "str",
+    "get_master_port": "int",
+    "get_default_backend": "str",
+    "get_supported_backends": "list[str]",
+    "get_hyper_params": "dict[str, Any] | None",
+    "get_dataset_map": "dict[str, DataConnector] | None",
+    "get_model_dir": "str",
+    "get_metrics_reporter": "MetricsReporter",
+    "get_artifact_manager": "ArtifactManager",
+}
+
+
+@pytest.mark.parametrize(
+    ("call", "parameters"),
+    [
+        (pytorch.PyTorchDistributor, {"train_func": REQUIRED, "scaling_config": None}),
+        (
+            pytorch.PyTorchDistributor.run,
+            {
+                "self": REQUIRED,
+                "dataset_map": None,
+                "hyper_params": None,
+                "artifact_stage_location": None,
+            },
+        ),
+        (
+            pytorch.PyTorchScalingConfig,
+            {"num_nodes": 1, "num_workers_per_node": 1, "resource_requirements_per_worker": ...},
+        ),
+        (pytorch.WorkerResourceConfig, {"num_cpus": 1, "num_gpus": 0}),
+        (pytorch.get_context, {}),
+        (pytorch.PyTorchDistributorResult.get_model_dir, {"self": REQUIRED}),
+        (pytorch.PyTorchDistributorResult.get_metrics, {"self": REQUIRED}),
+        (pytorch.PyTorchDistributorResult.get_checkpoint_location, {"self": REQUIRED}),
+        *((getattr(pytorch.Context, name), {"self": REQUIRED}) for name in CONTEXT),
+    ],
+)
+def test_calls_take_what_is_documented(call: Any, parameters: dict[str, Any]) -> None:
+    """Each parameter has its name, place and default; what there is beside them goes by name alone."""
+    found = inspect.signature(call).parameters
+    assert list(found)[: len(parameters)] == list(parameters)
+    for name, default in parameters.items():
+        assert default is ... or found[name].default == default, name
+    assert all(found[name].kind is inspect.Parameter.KEYWORD_ONLY for name in found if name not in parameters)
+    if call is pytorch.PyTorchDistributor.run:
+        assert {found[name].kind for name in list(found)[1:]} == {inspect.Parameter.KEYWORD_ONLY}
+    if call.__name__ in CONTEXT:
+        assert inspect.signature(call).return_annotation == CONTEXT[call.__name__]
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("scaling_config", ["PyTorchScalingConfig", "WorkerResourceConfig"]),
+        ("pytorch_trainer", ["PyTorchDistributor", "PyTorchDistributorResult"]),
+        ("context", ["Context", "get_context"]),
+    ],
+)
+def test_names_are_where_code_imports_them_from(module: str, names: list[str]) -> None:
+    """The classes can be had from the package and from the modules that are documented."""
+    found = importlib.import_module(f"{pytorch.__name__}.{module}")
+    assert all(getattr(found, name) is getattr(pytorch, name) for name in names)
+
+
 def test_older_names_are_there() -> None:
     """The names of earlier documentation lead to the same classes."""
     from heliostat.modeling import pytorch as older
-    from heliostat.modeling.distributors.pytorch import PyTorchDistributor
 
-    assert older.PyTorchTrainer is PyTorchDistributor
+    assert older.PyTorchTrainer is pytorch.PyTorchDistributor
     assert older.ScalingConfig is PyTorchScalingConfig
     assert older.getContext is get_context
 

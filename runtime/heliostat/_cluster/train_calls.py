@@ -21,15 +21,18 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _MODULE = "ray.train.v2._internal.execution.train_fn_utils"
-_PUBLIC = "ray.train"
-_FUNCTIONS = (
-    "report",
-    "get_checkpoint",
-    "get_all_reported_checkpoints",
-    "get_context",
-    "get_dataset_shard",
-    "get_preemption_info",
-)
+_PUBLIC = {
+    "ray.train": (
+        "report",
+        "get_checkpoint",
+        "get_all_reported_checkpoints",
+        "get_context",
+        "get_dataset_shard",
+        "get_preemption_info",
+    ),
+    "ray.train.collective": ("barrier", "broadcast_from_rank_zero"),
+}
+_WATCHED = (_MODULE, *_PUBLIC)
 
 
 class Answers(Protocol):
@@ -70,7 +73,7 @@ class Answers(Protocol):
 def answered(answers: Answers) -> Iterator[None]:
     """Have ``ray.train`` ask ``answers`` for the length of the block."""
     finder = _Finder(answers)
-    for name in (_MODULE, _PUBLIC):
+    for name in _WATCHED:
         if name in sys.modules:
             finder.loaded(sys.modules[name])
     sys.meta_path.insert(0, finder)
@@ -82,7 +85,7 @@ def answered(answers: Answers) -> Iterator[None]:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Waits for the import of the two modules."""
+    """Waits for the import of the modules."""
 
     def __init__(self, answers: Answers) -> None:
         self._answers, self._undo = answers, contextlib.ExitStack()
@@ -91,7 +94,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in (_MODULE, _PUBLIC):
+        if fullname not in _WATCHED:
             return None
         sys.meta_path.remove(self)
         try:
@@ -108,7 +111,7 @@ class _Finder(importlib.abc.MetaPathFinder):
             module.set_train_fn_utils(_utils(module, self._answers))
             self._undo.callback(module.set_train_fn_utils, None)
             self._placed = True
-        elif module.__name__ == _PUBLIC and not self._placed:
+        elif module.__name__ in _PUBLIC and not self._placed:
             self._replace_public(module)
 
     def undo(self) -> None:
@@ -116,7 +119,7 @@ class _Finder(importlib.abc.MetaPathFinder):
         self._undo.close()
 
     def _replace_public(self, module: ModuleType) -> None:
-        for name in _FUNCTIONS:
+        for name in _PUBLIC[module.__name__]:
             if not hasattr(module, name):
                 continue
             self._undo.callback(setattr, module, name, getattr(module, name))
@@ -192,6 +195,12 @@ class _Functions:
         name = getattr(dataset_info, "dataset_name", dataset_info)
         return self._answers.shard(name)
 
+    def barrier(self) -> None:
+        self._answers.barrier()
+
+    def broadcast_from_rank_zero(self, data: Any) -> Any:
+        return self._answers.broadcast(data)
+
     def get_context(self) -> Any:
         from ray.train import TrainContext
 
@@ -219,12 +228,6 @@ def _utils(module: Any, answers: Answers) -> Any:
 
         def is_distributed(self) -> bool:
             return True
-
-        def barrier(self) -> None:
-            answers.barrier()
-
-        def broadcast_from_rank_zero(self, data: Any) -> Any:
-            return answers.broadcast(data)
 
     # A method that a later Ray adds is not ours to answer; its call says so by itself.
     Utils.__abstractmethods__ = frozenset()

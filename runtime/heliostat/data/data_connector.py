@@ -133,6 +133,11 @@ class DataConnector(Outputs):
         return cls(ingestor.from_ray_dataset(ray_ds, **options), **own)
 
     @classmethod
+    def from_ray_ds(cls, ray_ds: Any, **kwargs: Any) -> Self:
+        """Read a Ray Dataset: the older name of ``from_ray_dataset``."""
+        return cls.from_ray_dataset(ray_ds, **kwargs)
+
+    @classmethod
     def from_sources(
         cls,
         session: Any,

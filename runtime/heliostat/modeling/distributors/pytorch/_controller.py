@@ -165,7 +165,10 @@ class Controller:
             check=self._task.check,
             resize_wanted=lambda: self._wants_resize(len(jobs)),
         )
-        return attempt.drive()
+        try:
+            return attempt.drive()
+        finally:
+            self._task.update(workers=list(self._workers.values()))
 
     def _job(self, place: Position, placement: Placement, datasets: bytes | None) -> Job:
         given, record = self._training, self.record
@@ -243,12 +246,14 @@ class Controller:
         if known is not None:
             message = "" if told.steps == 0 else f"step {told.steps}"
             self._workers[rank] = WorkerSnapshot(
-                rank, known.pid, known.node, memory_bytes=told.memory_bytes, message=message
+                rank, known.pid, known.node, told.rows, told.memory_bytes, message
             )
-        if rank == 0 and told.step_seconds:
-            speed = {"step_seconds": told.step_seconds, "steps_per_second": 1 / told.step_seconds}
+        if rank == 0:
+            took = told.step_seconds
+            speed = {"step_seconds": took, "steps_per_second": 1 / took} if took else {}
             self._task.update(done=told.steps, metrics=speed, workers=list(self._workers.values()))
-            self._note_progress()
+            if took:
+                self._note_progress()
 
     def _note_progress(self) -> None:
         if time.monotonic() - self._noted < _NOTE_S:

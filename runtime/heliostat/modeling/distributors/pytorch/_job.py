@@ -81,6 +81,8 @@ class Pulse:
     activity: int
     steps: int
     step_seconds: float | None
+    rows: int | None
+    """Rows that are the rank's own, where its datasets are divided."""
     memory_bytes: int | None
 
 

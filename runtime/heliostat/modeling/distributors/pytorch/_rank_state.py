@@ -40,6 +40,7 @@ class RankState:
         self.model_dir.mkdir(parents=True, exist_ok=True)
         self.reports = 0
         """Reports so far; part of what counts as activity."""
+        self._rows: dict[str, int] = {}
         self._checkpoints = job.checkpoints
         self.reported = [(self._place.join(kept.name), kept.metrics) for kept in job.reported]
         """Checkpoints that are whole and kept, oldest first, with rank 0's metrics."""
@@ -56,6 +57,11 @@ class RankState:
         """The last checkpoint that is whole."""
         return self.reported[-1][0] if self.reported else None
 
+    @property
+    def rows(self) -> int | None:
+        """Rows that are this rank's own, of the divided datasets that it asked for; ``None`` without any."""
+        return sum(self._rows.values()) if self._rows else None
+
     def next_name(self) -> str:
         """What the next checkpoint is called if it gets no name."""
         return f"checkpoint_{self._checkpoints:06d}"
@@ -68,6 +74,10 @@ class RankState:
         """The connectors, unpickled once."""
         if self._datasets is None and self.job.datasets is not None:
             self._datasets = load_datasets(self.job.datasets)
+            divided: dict[str, Any] = {k: v for k, v in self._datasets.items() if hasattr(v, "get_shard")}
+            for name, connector in divided.items():
+                slices = connector.get_shard().source.slices() or ()
+                self._rows[name] = sum(piece.stop - piece.start for piece in slices)
         return self._datasets
 
     def dataset_shard(self, name: str | None) -> Any:
@@ -86,6 +96,7 @@ class RankState:
         rows = shard.to_arrow()
         rank, size = self.position.rank, self.position.size
         start, stop = (rows.num_rows * edge // size for edge in (rank, rank + 1))
+        self._rows[name] = stop - start
         return rows.slice(start, stop - start)
 
     def log_metrics(self, metrics: Mapping[str, Any]) -> None:

@@ -175,7 +175,7 @@ def _pulse(worker: WorkerContext, state: RankState, log: RankLog) -> Iterator[No
 
     def tell() -> None:
         activity = counter.steps + state.reports + log.printed
-        worker.send(Pulse(activity, counter.steps, counter.seconds, _resident_bytes()))
+        worker.send(Pulse(activity, counter.steps, counter.seconds, state.rows, _resident_bytes()))
 
     def beat() -> None:
         while not stop.wait(_PULSE_S):
