@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -134,6 +137,42 @@ def test_local_files_are_cached_when_asked(tmp_path: Path, settings: dict[str, A
     assert len(_entries(settings)) == 2  # it could change again within a tick of the clock
 
 
+_READ_WITHOUT_PRIVILEGES = """
+import ctypes, struct, sys
+header, nothing = struct.pack("Ii", 0x20080522, 0), bytes(24)
+assert ctypes.CDLL(None).capset(header, nothing) == 0  # also root is stopped by the mode of a file now
+import pickle
+cached, path = pickle.load(sys.stdin.buffer)
+for open_ in (cached.open_input_stream, cached.open_input_file):
+    try:
+        print(open_(path).read())
+    except PermissionError:
+        print("refused")
+"""
+
+
+def test_a_local_file_that_may_not_be_read_any_more_is_refused(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    """What the same user brought into the cache is refused once the file's mode forbids it."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    os.utime(path, (1000, 1000))
+    cached = cached_filesystem(pa_fs.LocalFileSystem(), use_file_cache=True, file_cache_config=settings)
+    answers = []
+    for mode in (0o400, 0):
+        path.chmod(mode)
+        told = subprocess.run(
+            [sys.executable, "-c", _READ_WITHOUT_PRIVILEGES],
+            input=pickle.dumps((cached, str(path))),
+            capture_output=True,
+            check=True,
+        )
+        answers.append(told.stdout.decode().split())
+    assert answers == [["b'content'"] * 2, ["refused"] * 2]
+    assert len(_entries(settings)) == 2  # as a whole, and as a part
+
+
 def test_what_was_not_used_for_longest_goes(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +196,54 @@ def test_what_was_not_used_for_longest_goes(
     ]
     with pytest.raises(TooLargeError):
         store.put(entry_key("large"), 1001, lambda _: None)
+
+
+_WRITE = """
+import os, pickle, signal, sys
+from heliostat._file_cache._store import entry_key
+store, name = pickle.load(sys.stdin.buffer)
+def fill(content, file):
+    file.write(content[:20_000])
+    file.flush()
+    if name == 3 and content[0] == 20:
+        os.kill(os.getpid(), signal.SIGKILL)
+    file.write(content[20_000:])
+for number in range(60):
+    content = bytes([number]) * 50_000
+    with store.put(entry_key(f"{name} {number}"), 50_000, lambda file: fill(content, file)) as file:
+        assert file.read() == content
+"""
+
+
+@pytest.mark.parametrize("interval", [0, 3600])
+def test_several_processes_stay_below_the_limit(settings: dict[str, Any], interval: int) -> None:
+    """However many write at once, and one dies, the directory never holds more, between evictions too."""
+    directory = FileCacheConfig.of(settings).directory
+    directory.parent.mkdir(parents=True)
+    percent = 100 * 600_000 / shutil.disk_usage(directory.parent).total
+    store = Store(FileCacheConfig.of({**settings, "max_disk_pct": percent, "evict_interval_sec": interval}))
+    writers = [subprocess.Popen([sys.executable, "-c", _WRITE], stdin=subprocess.PIPE) for _ in range(4)]
+    for name, writer in enumerate(writers):
+        assert writer.stdin is not None
+        writer.stdin.write(pickle.dumps((store, name)))
+        writer.stdin.close()
+    most = 0
+    while any(writer.poll() is None for writer in writers):
+        with (store.directory / "book").open("a") as book:
+            fcntl.flock(book, fcntl.LOCK_EX)  # nobody takes room meanwhile
+            files = [*(store.directory / "writing").iterdir(), *store.directory.glob("??/*")]
+            sizes: dict[int, int] = {}  # one that got its name between the two looks counts once
+            for path in files:
+                with contextlib.suppress(FileNotFoundError):
+                    sizes[path.stat().st_ino] = path.stat().st_size
+            most = max(most, sum(sizes.values()))
+    assert [writer.returncode for writer in writers] == [0, 0, 0, -signal.SIGKILL]
+    assert 450_000 < most <= 600_000
+    # What the killed one left goes as well, and its room is free again.
+    for number in range(20):
+        store.put(entry_key(f"after {number}"), 50_000, _fill(bytes(50_000))).close()
+    assert sum(path.stat().st_size for path in _entries(settings)) <= 600_000
+    assert list((store.directory / "writing").iterdir()) == []
 
 
 def test_a_killed_writer_leaves_nothing_half(settings: dict[str, Any]) -> None:

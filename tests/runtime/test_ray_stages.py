@@ -247,6 +247,35 @@ def test_a_file_that_is_broken_or_gone_is_named(stage: str) -> None:
         _rows(source)
 
 
+def test_a_stage_that_was_dropped_is_not_read_from_the_cache(
+    stage: str, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What workers have in the cache is not served once the stage is gone, or its name leads nowhere."""
+    from heliostat.ray.datasource import SFStageBinaryFileDataSource
+
+    def source() -> Any:
+        return SFStageBinaryFileDataSource(stage_location=f"{stage}/", use_file_cache=True)
+
+    _write(stage, a_bin=b"kept")
+    for entry in open_location(stage).list():
+        if path := entry.location.local_path:
+            os.utime(path, (1000, 1000))  # local files are cached when they are some seconds old
+    opened = source()
+    assert [row["file_binary"] for row in _rows(opened)] == [b"kept"]
+    fetched = s3.objects_fetched()
+    assert [row["file_binary"] for row in _rows(opened)] == [b"kept"]
+    assert s3.objects_fetched() == fetched
+    with monkeypatch.context() as patch:
+        patch.setenv("HELIOSTAT_STAGES", "")
+        with pytest.raises(DataError, match="no files"):
+            source()
+    open_location(stage).delete()
+    with pytest.raises(DataError, match=r"no file .*a\.bin"):
+        _rows(opened)
+    with pytest.raises(DataError, match="no files"):
+        source()
+
+
 def test_shards_keep_bytes_and_order(stage: str) -> None:
     """Shards hold the bytes verbatim in order; each is one task and one block."""
     import ray

@@ -132,14 +132,30 @@ def test_every_format_is_cached(s3: S3Server, place: str, cache: Path, kind: str
 def test_a_reader_whom_the_source_refuses_gets_nothing(
     s3: S3Server, place: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What lies in the cache is refused to other credentials that may not read the object."""
-    connector = DataConnector.from_sources(None, [f"{place}/wide.parquet"])
-    assert connector.to_reader(["c1"]).read_all().num_rows == 20_000
+    """Of several users of one cache, each is served what the source would give it, and nothing else."""
+    directory = place.removeprefix(f"s3://{s3.bucket}")
+    finding = (("s3:ListBucket", "*"), ("s3:GetObject", directory))
+    users = {
+        "first": s3.identity(*finding, ("s3:GetObject", f"{directory}/*")),
+        "also": s3.identity(*finding, ("s3:GetObject", f"{directory}/*")),
+        "not": s3.identity(*finding),
+    }
+    answers = {}
+    with s3.asking_for_credentials():
+        for name, variables in users.items():
+            for variable, value in variables.items():
+                monkeypatch.setenv(variable, value)
+            connector = DataConnector.from_sources(None, [place])
+            fetched = s3.objects_fetched()
+            if name == "not":
+                with pytest.raises(DataError, match=r"wide\.parquet .*ACCESS_DENIED") as refused:
+                    connector.to_reader(["c1"]).read_all()
+                assert variables["AWS_SECRET_ACCESS_KEY"] not in str(refused.value)
+            else:
+                assert connector.to_reader(["c1"]).read_all().num_rows == 20_000
+            answers[name] = s3.objects_fetched() > fetched
+    assert answers == {"first": True, "also": False, "not": False}
     assert list(cache.glob("??/*"))
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wr0ngsecret")
-    other = DataConnector.from_sources(None, [f"{place}/wide.parquet"])
-    with s3.asking_for_credentials(), pytest.raises(DataError, match=r"wide\.parquet"):
-        other.to_reader(["c1"]).read_all()
 
 
 def test_the_cache_stays_below_its_share(s3: S3Server, place: str, cache: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import urllib.request
+import uuid
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,9 +68,35 @@ class S3Server:
             for method, path in self._requests
         )
 
+    def identity(self, *statements: tuple[str, str]) -> dict[str, str]:
+        """Make a user who may do these actions, each with the objects below a prefix; gives its variables."""
+        import boto3
+
+        iam = boto3.client(
+            "iam",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="key",
+            aws_secret_access_key="secret",
+        )
+        name = uuid.uuid4().hex
+        allowed = [
+            {"Effect": "Allow", "Action": action, "Resource": f"arn:aws:s3:::{self.bucket}{below}"}
+            for action, below in statements
+        ]
+        policy = json.dumps({"Version": "2012-10-17", "Statement": allowed})
+        iam.create_user(UserName=name)
+        iam.put_user_policy(UserName=name, PolicyName="given", PolicyDocument=policy)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        return {
+            **self.environment,
+            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+        }
+
     @contextlib.contextmanager
     def asking_for_credentials(self) -> Iterator[None]:
-        """Check keys and signatures for the length of a block, as S3 does and moto does when told."""
+        """Check keys, signatures and policies for the length of a block, as S3 does."""
         self._count_without_check(b"0")
         try:
             yield

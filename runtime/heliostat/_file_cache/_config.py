@@ -39,7 +39,8 @@ class FileCacheConfig:
         longest goes. It never takes the last tenth of what is free.
         ``HELIOSTAT_FILE_CACHE_MAX_DISK_PCT`` sets the default of 50.
     evict_interval_sec:
-        How often the size is looked at, at most; 0 is after each file that is written.
+        How often the directory is measured anew; 0 is before each file that is written. Between that the
+        processes keep the sum of what they write.
     cache_dir:
         Directory on a disk of the node; default is that for temporary files.
     disk_subdir:

@@ -3,6 +3,11 @@
 An entry is written to a file that its writer has locked, and gets its name when it is whole. A
 writer that is killed leaves a file that nobody has locked: the next one writes it anew. The key
 has the machine's boot in it, since after a crash of the machine a file may have lost its content.
+
+Before an entry is written its room is taken, in a book that all processes keep together: so the
+directory never holds more than the limit, however many write. The book is the sum of what was found
+when it was last measured and what was taken since; it may be too large, after entries that failed,
+and then it is measured early.
 """
 
 from __future__ import annotations
@@ -70,43 +75,68 @@ class Store:
         TooLargeError
             There is no room for it.
         """
-        if size > self._limit():
-            raise TooLargeError
         path = self._path(key)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         with self._locked(self._aside(key)) as file:
             # The one before us in the queue has made it.
             if (found := self.get(key)) is not None:
                 return found
-            file.truncate(0)
             try:
+                self._take_room(file, size)
                 fill(file)
+                file.truncate()
                 file.flush()
             except BaseException:
                 self._aside(key).unlink(missing_ok=True)
                 raise
+            # Opened first: it may be evicted as soon as it has its name.
+            opened = self._aside(key).open("rb")
             self._aside(key).rename(path)
-            opened = path.open("rb")
-        self._evict_when_due()
-        return opened
+            return opened
 
-    def evict(self) -> None:
-        """Remove what was not used for longest until the limit holds, and what dead writers left."""
+    def _take_room(self, file: IO[bytes], size: int) -> None:
+        """Give the file its size, evicting others if need be. Raises TooLargeError."""
+        file.truncate(0)
+        descriptor = os.open(self.directory / "book", os.O_RDWR | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "r+b") as book:
+            fcntl.flock(book, fcntl.LOCK_EX)
+            measured, held = _numbers(book.read())
+            if size > self._limit(held):
+                raise TooLargeError
+            held += size
+            if held > self._limit(held) or not 0 <= time.time() - measured < self.config.evict_interval_sec:
+                measured, held = time.time(), self._evict(size)
+            book.seek(0)
+            book.write(f"{measured} {held}".encode())
+            book.truncate()
+            # Whoever measures meanwhile finds all of it.
+            file.truncate(size)
+
+    def _evict(self, size: int) -> int:
+        """Make room for ``size`` bytes, and return what is held then, those included.
+
+        What dead writers left goes first, then what was not used for longest. Raises TooLargeError.
+        """
+        taken = size
         for path in (self.directory / "writing").iterdir():
-            _remove_if_left(path)
+            with contextlib.suppress(FileNotFoundError):
+                taken += 0 if _remove_if_left(path) else path.stat().st_size
         found = []
         for path in self.directory.glob("??/*"):
             with contextlib.suppress(FileNotFoundError):
                 info = path.stat()
                 found.append((info.st_mtime_ns, info.st_size, path))
-        total, limit = sum(size for _, size, _ in found), self._limit(sum(size for _, size, _ in found))
-        if total <= limit:
-            return
-        for _, size, path in sorted(found):
-            path.unlink(missing_ok=True)
-            total -= size
-            if total <= limit * _BELOW:
-                return
+        kept = sum(freed for _, freed, _ in found)
+        limit = self._limit(kept)
+        if taken > limit:
+            raise TooLargeError
+        if kept + taken > limit:
+            for _, freed, path in sorted(found):
+                path.unlink(missing_ok=True)
+                kept -= freed
+                if kept + taken <= limit * _BELOW:
+                    break
+        return kept + taken
 
     @property
     def directory(self) -> Path:
@@ -119,29 +149,15 @@ class Store:
     def _aside(self, key: str) -> Path:
         return self.directory / "writing" / key
 
-    def _limit(self, held: int | None = None) -> float:
+    def _limit(self, held: int) -> float:
         disk = shutil.disk_usage(self.directory)
         share = disk.total * self.config.max_disk_pct / 100
-        return min(share, (disk.free + (held or 0)) * _ROOM)
-
-    def _evict_when_due(self) -> None:
-        marker = self.directory / "evicted"
-        with contextlib.suppress(OSError), marker.open("ab") as file:
-            since = time.time() - os.fstat(file.fileno()).st_mtime
-            first = os.fstat(file.fileno()).st_size == 0
-            if not first and since < self.config.evict_interval_sec:
-                return
-            # One process of the node does it; the others need not wait.
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if first:
-                file.write(b"\n")
-            os.utime(marker)
-            self.evict()
+        return min(share, (disk.free + held) * _ROOM)
 
     @contextlib.contextmanager
     def _locked(self, path: Path) -> Iterator[IO[bytes]]:
         while True:
-            with path.open("ab") as file:
+            with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 # The one before us renamed or removed the file that we opened.
                 with contextlib.suppress(FileNotFoundError):
@@ -185,7 +201,18 @@ def _private_directory(path: Path) -> Path:
     raise ConfigurationError(message, elsewhere, path=str(path))
 
 
-def _remove_if_left(path: Path) -> None:
+def _remove_if_left(path: Path) -> bool:
     with contextlib.suppress(OSError), path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.unlink()
+        return True
+    return False
+
+
+def _numbers(text: bytes) -> tuple[float, int]:
+    """Read the book: when it was measured, and bytes held. A new or broken one is measured anew."""
+    try:
+        measured, held = text.split()
+        return float(measured), int(held)
+    except ValueError:
+        return 0.0, 0
