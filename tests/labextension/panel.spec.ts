@@ -6,8 +6,9 @@ import { renderToStaticMarkup } from 'react-dom/server';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { type ResizePlan, type ResizeTarget } from '../../labextension/src/messages';
-import { type IPanelActions, PanelModel } from '../../labextension/src/panel/model';
+import { PanelModel } from '../../labextension/src/panel/model';
 import { PanelBody } from '../../labextension/src/panel/body';
+import { type IPanelActions } from '../../labextension/src/panel/tokens';
 import {
   type IReading,
   type IRuntimeApi,

@@ -1,3 +1,4 @@
 export * from './model';
 export * from './panel';
 export * from './sections';
+export * from './tokens';

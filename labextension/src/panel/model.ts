@@ -4,9 +4,8 @@ import { VDomModel } from '@jupyterlab/ui-components';
 
 import { type ResizePlan, type ResizeTarget } from '../messages';
 import { type IRuntimeManager, type IReading, SECONDS_FRESH } from '../runtime';
-import { type IThresholds } from './figures';
-import { type ByteUnits } from './format';
 import { moved, ordered, type Section } from './sections';
+import { DEFAULT_SETTINGS, type IPanelActions, type IPanelSettings } from './tokens';
 
 /** After the last click on a stepper, before its plan is asked for. */
 const PLAN_PAUSE = 120;
@@ -14,41 +13,6 @@ const PLAN_PAUSE = 120;
 const SHORTEST_CHART = 60;
 /** Readings older than so many intervals are called stale. */
 const INTERVALS_FRESH = 3;
-
-/** What the user set for the panel. */
-export interface IPanelSettings {
-  readonly historyMinutes: number;
-  readonly units: ByteUnits;
-  readonly thresholds: IThresholds;
-  readonly sections: readonly string[];
-  readonly folded: readonly string[];
-}
-
-export const DEFAULT_SETTINGS: IPanelSettings = {
-  historyMinutes: 15,
-  units: 'binary',
-  thresholds: { high: 0.8, critical: 0.93 },
-  sections: [],
-  folded: []
-};
-
-/** What the panel does outside of itself. */
-export interface IPanelActions {
-  /** Run code in the followed kernel, as the user would in a cell. */
-  run(code: string): Promise<void>;
-  /** Put code into the focused notebook as a new cell. */
-  insert(code: string): void;
-  copy(text: string): void;
-  /** Show a cell by its id. */
-  reveal(cellId: string): void;
-  /** A line for a cell, such as `[3] model.fit(`; `null` when the notebook has no such cell. */
-  describeCell(cellId: string): string | null;
-  /** Name of the notebook or console of a kernel; `null` when it has none on this server. */
-  nameOfKernel(kernelId: string): string | null;
-  /** Ask before something is lost. */
-  confirm(title: string, body: string, action: string): Promise<boolean>;
-  save(settings: Partial<Pick<IPanelSettings, 'sections' | 'folded'>>): void;
-}
 
 /** What is being asked of the server. */
 export type Busy = 'work' | 'resize' | 'cancel' | 'restart' | 'stop' | 'start' | 'log';
