@@ -13,12 +13,13 @@ import signal
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heliostat import _progress as progress
 from heliostat._ranks._decide import Limits, Moment, Step, decide
+from heliostat._ranks._errors import cell_error, interrupt, runtime_lost
 from heliostat._ranks._output import Output
-from heliostat._ranks._run import Ended, Outcome, Run, Said, Woken
+from heliostat._ranks._run import Ended, Run, Said, Woken
 from heliostat._ranks._screen import Screen, cell_header, pinned
 from heliostat._ranks._targets import label, spell
 from heliostat._ranks._watch import describe
@@ -36,7 +37,6 @@ _TICK_SECONDS = 0.1
 """How often held output is looked at."""
 _NEWS_SECONDS = 1.5
 _PROGRESS_SECONDS = 1.0
-_CONNECTION_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket closed")
 
 
 @dataclass(frozen=True)
@@ -156,19 +156,19 @@ class _Conductor:
         """Raise what the cell raises, after saying what was lost."""
         self.run.late = self._show_late
         lost = sorted({*self._killed, *self._dead()})
-        runtime_lost = self._runtime_lost() if self._dead() else None
-        dead = self._dead() if runtime_lost is None else []
+        gone = self._runtime_lost() if self._dead() else None
+        dead = self._dead() if gone is None else []
         why = {number: self.group.ranks[number].why_dead() for number in dead}
-        if runtime_lost is None and lost:
+        if gone is None and lost:
             for number in lost:
                 self.group.respawn(number)
         if self.reason:
             self._say_stopped(lost)
-        if runtime_lost is not None:
-            raise runtime_lost
+        if gone is not None:
+            raise gone
         failed = [number for number in self.run.ranks if self.run.outcomes[number].how is Ended.FAILED]
         if failed or why:
-            raise _error(self.run, failed, why, verbose=self.options.verbose)
+            raise cell_error(self.run, failed, why, verbose=self.options.verbose)
         if self.reason == "cancelled":
             message = "The cell was cancelled."
             raise TaskCancelledError(message, task_id=self.task.snapshot.task_id)
@@ -178,13 +178,13 @@ class _Conductor:
                 message, "Give it more time, or none: leave --timeout out.", ranks=list(self.run.ranks)
             )
         if self.reason:
-            raise _interrupt()
+            raise interrupt()
 
     def _runtime_lost(self) -> HeliostatError | None:
         """Whether the ranks died with their runtime; where all did, the news may take a moment."""
         patience = _NEWS_SECONDS if len(self._dead()) == len(self.run.ranks) else 0.0
         deadline = time.monotonic() + patience
-        while (found := self.group.lost()) is None and time.monotonic() < deadline:
+        while (found := runtime_lost()) is None and time.monotonic() < deadline:
             time.sleep(_TICK_SECONDS / 2)
         return found
 
@@ -275,57 +275,6 @@ def _interrupts_as_events(run: Run) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, former)
-
-
-def _interrupt() -> KeyboardInterrupt:
-    """Make an interrupt that shows no traceback of ours."""
-    error: Any = KeyboardInterrupt("the cell was interrupted")
-    error._render_traceback_ = lambda: ["KeyboardInterrupt"]
-    interrupt: KeyboardInterrupt = error
-    return interrupt
-
-
-def _error(run: Run, failed: list[int], why: dict[int, str], *, verbose: bool) -> HeliostatError:
-    """Make the error of a cell: the first failure in full, the others in a line each."""
-    outcomes = run.outcomes
-    order = sorted(
-        [*failed, *why], key=lambda number: (_consequence(outcomes[number]), outcomes[number].at, number)
-    )
-    groups: dict[str, list[int]] = {}
-    for number in order:
-        said = f"died: {why[number]}" if number in why else _said(outcomes[number])
-        groups.setdefault(said, []).append(number)
-    first, *others = groups.items()
-    said, ranks = first
-    message = f"{spell(ranks).capitalize()} {said}" if ranks[0] in why else f"{label(ranks)}{said}"
-    more = "; ".join(f"{spell(numbers)} {text}" for text, numbers in others)
-    action = f"Also: {more}." if more else ""
-    if why:
-        action = f"{action} The rank is started anew, without its variables.".strip()
-    shown = [numbers[0] for _, numbers in groups.items()] if verbose else ranks[:1]
-    traceback: list[str] = []
-    for number in shown:
-        lines = outcomes[number].traceback
-        traceback += [f"[{spell([number])}]", *lines] if verbose and lines else lines
-    return RankError(
-        message if message.endswith(".") else f"{message}.",
-        action,
-        ranks=sorted([*failed, *why]),
-        rank=ranks[0],
-        ename=outcomes[ranks[0]].ename or "Death",
-        evalue=outcomes[ranks[0]].evalue or why.get(ranks[0], ""),
-        traceback=traceback,
-    )
-
-
-def _said(outcome: Outcome) -> str:
-    value = outcome.evalue.strip()
-    return f"{outcome.ename}: {value}" if value else outcome.ename
-
-
-def _consequence(outcome: Outcome) -> bool:
-    """Whether it failed because another rank had gone."""
-    return any(sign in outcome.evalue for sign in _CONNECTION_LOST)
 
 
 def _name(code: str) -> str:

@@ -23,7 +23,7 @@ from heliostat._ranks._rank import Rank, places
 from heliostat._ranks._room import facts, options_for, reserve, rooms
 from heliostat._ranks._switchboard import Switchboard
 from heliostat._ranks._targets import spell
-from heliostat.exceptions import ConfigurationError, RankError, RuntimeLostError
+from heliostat.exceptions import ConfigurationError, RankError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -321,16 +321,6 @@ class RankGroup:
     def _mark_dead(self, rank: Rank) -> None:
         rank.dead, rank.grouped = True, False
         self._talk.ended(rank)
-
-    def lost(self) -> RuntimeLostError | None:
-        """The error of a cell whose runtime went away, if that is what happened."""
-        from heliostat import _handle
-
-        runtime = _handle.current()
-        if runtime is None or not runtime.alive or runtime.failed:
-            message = "The runtime was lost while the cell ran, and its ranks with it."
-            return RuntimeLostError(message, "Start it again with %runtime start, then run the cell again.")
-        return None
 
     def snapshots(self) -> list[RankSnapshot]:
         """The ranks for whoever shows them; none once they are gone."""
