@@ -60,17 +60,20 @@ class Lab:
         with urllib.request.urlopen(request, timeout=10) as response:
             return json.load(response)
 
-    def set_theme(self, theme: str) -> None:
-        """Choose a theme, as the settings editor does; it is there at the next load of a page."""
-        self.set("@jupyterlab/apputils-extension:themes", theme=theme)
-
     def set(self, plugin: str, **settings: Any) -> None:
         """Choose settings of a plugin, as the settings editor does; those left out are the defaults."""
-        url = f"{self.url}/lab/api/settings/{plugin}"
         body = json.dumps({"raw": json.dumps(settings)}).encode()
+        self._send("PUT", f"lab/api/settings/{plugin}", body)
+
+    def end_kernels(self) -> None:
+        """End all kernels, and the runtimes behind them."""
+        for kernel in self.get("api/kernels"):
+            self._send("DELETE", f"api/kernels/{kernel['id']}")
+
+    def _send(self, method: str, path: str, body: bytes | None = None) -> None:
         headers = {"Authorization": f"token {self.token}"}
-        request = urllib.request.Request(url, body, headers, method="PUT")
-        with urllib.request.urlopen(request, timeout=10):
+        request = urllib.request.Request(f"{self.url}/{path}", body, headers, method=method)
+        with urllib.request.urlopen(request, timeout=30):
             pass
 
     def page(self, path: str) -> str:
@@ -188,7 +191,7 @@ def running_lab(
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """The server of most tests."""
-    with running_lab() as lab:
+    with running_lab(arguments=("--LabApp.expose_app_in_browser=True",)) as lab:
         yield lab
 
 
@@ -213,7 +216,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture
-def open_notebook(page: Page, lab: Lab) -> Open:
+def open_notebook(page: Page, lab: Lab) -> Iterator[Open]:
     """Open a new notebook on our kernel, with the panel shown: ``open_notebook(name, *cells)``."""
 
     def open_it(name: str, *cells: str, on_page: Callable[[Page], object] | None = None) -> Page:
@@ -225,7 +228,8 @@ def open_notebook(page: Page, lab: Lab) -> Open:
         show_panel(page)
         return page
 
-    return open_it
+    yield open_it
+    lab.end_kernels()
 
 
 @pytest.fixture

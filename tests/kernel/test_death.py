@@ -83,12 +83,13 @@ def test_cells_have_accounts(start_kernel: StartKernel) -> None:
     burn = f"def burn(seconds):\n    {end}\n    while time.process_time() < end: pass"
     kernel.run(f"import heliostat, ray, time\nheliostat.runtime()\n{burn}")
     kernel.run("ray.get(ray.remote(burn).remote(0.1))")
-    kernel.run("before = len(heliostat.runtime().cells())")
+    kernel.run("since = time.time()")
     kernel.run("burn(0.7)\nray.get(ray.remote(burn).remote(0.8))")
     kernel.run("quiet = 1")
-    ended = "[a.cpu_seconds for a in heliostat.runtime().cells() if a.ended_at]"
-    wait_until(lambda: int(kernel.run(f"len({ended}) - before").text) >= 2, 10, "both accounts are closed")
-    accounts = json.loads(kernel.run(f"import json\njson.dumps({ended})").text.strip("'"))
-    dearest = max(accounts)
-    assert 1.4 <= dearest < 4
-    assert accounts[accounts.index(dearest) + 1] < 0.5
+    after = "[a for a in heliostat.runtime().cells() if a.started_at > since][:2]"
+    closed = f"[a.ended_at is not None for a in {after}]"
+    wait_until(lambda: kernel.run(closed).text == "[True, True]", 30, "both accounts are closed")
+    shown = kernel.run(f"import json\njson.dumps([a.cpu_seconds for a in {after}])").text
+    burnt, quiet = json.loads(shown.strip("'"))
+    assert 1.4 <= burnt < 4
+    assert quiet < burnt / 3

@@ -69,10 +69,11 @@ def test_first_cell_may_be_ray(start_kernel: StartKernel, cell: str) -> None:
     """A first cell that imports Ray at once uses the runtime, and starts no cluster of its own."""
     for _ in range(3):
         kernel = start_kernel(**ON)
-        used = kernel.run(f"{cell}\nray.get(ray.put(3)), ray.get_runtime_context().gcs_address", timeout=40)
+        used = kernel.run(f"{cell}\nray.get(ray.put(3)), ray.get_runtime_context().gcs_address", timeout=90)
         assert used.error == ""
         address = kernel.run("import heliostat\n3, heliostat.runtime().status().address").text
         assert used.text == address
+        kernel.end()
 
 
 def test_shutdown_leaves_no_process(start_kernel: StartKernel) -> None:

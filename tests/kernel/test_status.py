@@ -1,7 +1,7 @@
 """A kernel that runs a cell says so, whatever else it is asked meanwhile.
 
 The server tests use a real Jupyter server that culls kernels after six idle seconds. All of
-their kernels run at once, since each cell is silent for 40 s.
+their kernels run at once, since each cell is silent for two and a half times as long.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.kernel.support import StartedKernel
 
-SILENT_SECONDS = 40
+SILENT_SECONDS = 15
 CULLED_AFTER = 6
 MAIN, CONTROL, SUBSHELL = 1, 2, 3
 

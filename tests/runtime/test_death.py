@@ -180,11 +180,13 @@ def test_a_forged_manifest_removes_nothing_outside(start_owner: StartOwner, tmp_
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("busy_processes", [0, 4])
-def test_twenty_cycles_leave_nothing(start_owner: StartOwner, busy_processes: int) -> None:
-    """Twenty starts and stops all come up and leak no process, file, shared memory or port."""
+def test_twenty_cycles_leave_nothing(start_owner: StartOwner) -> None:
+    """Twenty starts and stops, some on a crowded machine, all come up and leak nothing.
+
+    That is no process, file, shared memory or port.
+    """
     spin = "import time\nend = time.time() + 300\nwhile time.time() < end: pass"
-    load = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(busy_processes)]
+    load: list[subprocess.Popen[bytes]] = []
     try:
         owner = start_owner("none")
         cycle = (
@@ -192,7 +194,9 @@ def test_twenty_cycles_leave_nothing(start_owner: StartOwner, busy_processes: in
         )
         owner.run(cycle, seconds=120)
         before = _footprint(owner)
-        for _ in range(20):
+        for number in range(20):
+            if number == 14:
+                load += [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(4)]
             owner.run(cycle, seconds=120)
         wait_for(lambda: not descendants(owner.process.pid), _SECONDS)
         after = _footprint(owner)

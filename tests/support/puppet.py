@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -88,3 +89,16 @@ class Puppet:
             self._process.communicate(timeout=10)
         finally:
             self.kill()
+
+
+def wait_until_done(pid: int, seconds: float) -> float:
+    """Wait until a process has burnt so many seconds of CPU time and sleeps; returns what it used."""
+    process, deadline = psutil.Process(pid), time.monotonic() + 60
+    while True:
+        asleep = process.status() == psutil.STATUS_SLEEPING
+        times = process.cpu_times()
+        used = float(times.user + times.system)
+        if asleep and used >= seconds:
+            return used
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
