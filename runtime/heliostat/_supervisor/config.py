@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from heliostat._messages.base import Message
+from heliostat._messages.cluster import Provider
 from heliostat._messages.resizing import ResizeTarget
 from heliostat._messages.runtime import Owner
 from heliostat._paths import write_private
@@ -31,6 +32,11 @@ class SupervisorConfig(Message, frozen=True, kw_only=True):
     """Ray cluster to attach to; ``None`` boots a local one."""
     token_path: str | None = None
     """Token of the cluster to attach to; a local one uses the runtime's own."""
+
+    @property
+    def provider(self) -> Provider:
+        """Who owns the Ray cluster."""
+        return Provider.LOCAL if self.address is None else Provider.ATTACHED
 
     @property
     def path(self) -> Path:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from heliostat._messages.runtime import Manifest
+from heliostat._messages.runtime import Manifest, Owner
 from heliostat._paths import base_directory, manifest_directory, write_private
+from heliostat._supervisor.config import SOCKET
 from heliostat._supervisor.processes import Identity, machine_id
+
+if TYPE_CHECKING:
+    from heliostat._supervisor.config import SupervisorConfig
 
 COPY = "manifest.json"
 """Name of the manifest's second copy, in the runtime's own directory."""
@@ -19,6 +26,23 @@ _log = logging.getLogger(__name__)
 def manifest_path(runtime_id: str) -> Path:
     """Return the path of a runtime's manifest, whether it exists or not."""
     return manifest_directory() / f"{runtime_id}.json"
+
+
+def own_manifest(config: SupervisorConfig) -> Manifest:
+    """Make the manifest of the runtime that this process supervises."""
+    me = Identity.of(os.getpid())
+    started = me.started_at if me is not None else time.time()
+    return Manifest(
+        runtime_id=config.runtime_id,
+        version=1,
+        owner=config.owner,
+        supervisor=Owner(pid=os.getpid(), started_at=started),
+        socket=str(config.path / SOCKET),
+        directory=config.directory,
+        provider=config.provider,
+        created_at=time.time(),
+        machine=config.machine,
+    )
 
 
 def write_manifest(manifest: Manifest) -> None:

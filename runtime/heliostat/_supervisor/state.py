@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from heliostat._messages.runtime import Failure, RuntimeState, RuntimeStatus, Step, Transition
+from heliostat._supervisor.config import TOKEN
+from heliostat._supervisor.processes import own_age
+
+if TYPE_CHECKING:
+    from heliostat._supervisor.config import SupervisorConfig
 
 _KEPT_TRANSITIONS = 100
 _log = logging.getLogger(__name__)
@@ -65,3 +71,30 @@ class StatusBoard:
             except TimeoutError:
                 break
         return self.status
+
+
+def first_status(config: SupervisorConfig) -> RuntimeStatus:
+    """Return the status of a runtime whose supervisor has just come up."""
+    now = time.time() - own_age()
+    return RuntimeStatus(
+        runtime_id=config.runtime_id,
+        version=0,
+        state=RuntimeState.STARTING,
+        reason="the runtime is booting",
+        since=now,
+        started_at=now,
+        provider=config.provider,
+        boot_mode=None,
+        owner=config.owner,
+        supervisor_pid=os.getpid(),
+        steps=[],
+        transitions=[],
+        address=None,
+        token_path=str(config.path / TOKEN) if config.address is None else config.token_path,
+        session_dir=config.directory,
+        log_dir=config.directory,
+        resources=None,
+        limits=None,
+        failure=None,
+        resize=None,
+    )

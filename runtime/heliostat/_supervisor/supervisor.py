@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,21 +13,18 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from heliostat._cluster.local import LocalCluster
-from heliostat._messages.cluster import Provider
-from heliostat._messages.runtime import Failure, Manifest, Owner, RuntimeState, RuntimeStatus
+from heliostat._messages.runtime import Failure, RuntimeState
 from heliostat._supervisor.booter import Booter
-from heliostat._supervisor.config import LOG, RAY, SOCKET, TOKEN, SupervisorConfig
-from heliostat._supervisor.manifest import remove_manifest, write_manifest
+from heliostat._supervisor.config import LOG, RAY, SupervisorConfig
+from heliostat._supervisor.manifest import own_manifest, remove_manifest, write_manifest
 from heliostat._supervisor.measuring import Measuring
 from heliostat._supervisor.processes import (
-    Identity,
     collect_exited,
     describe_exit,
     end_descendants,
-    own_age,
 )
 from heliostat._supervisor.reaper import reap, remove_directory
-from heliostat._supervisor.state import StatusBoard
+from heliostat._supervisor.state import StatusBoard, first_status
 from heliostat._supervisor.watch import owner_gone
 from heliostat._supervisor.work import WorkList
 from heliostat.exceptions import BootError, HeliostatError, RuntimeUnavailableError
@@ -67,37 +63,10 @@ class Supervisor:
         self._taking_down: asyncio.Task[None] | None = None
         self._cluster: Cluster | None = None
         self.resizer: Resizer | None = None
-        self.board = StatusBoard(self._first_status())
+        self.board = StatusBoard(first_status(config))
         self.work = WorkList()
         self.measuring = Measuring(config, self._ray_use, self.work.names)
         self._booter = Booter(self, self._on_resize)
-
-    def _first_status(self) -> RuntimeStatus:
-        now = time.time() - own_age()
-        return RuntimeStatus(
-            runtime_id=self.config.runtime_id,
-            version=0,
-            state=RuntimeState.STARTING,
-            reason="the runtime is booting",
-            since=now,
-            started_at=now,
-            provider=Provider.LOCAL if self.config.address is None else Provider.ATTACHED,
-            boot_mode=None,
-            owner=self.config.owner,
-            supervisor_pid=os.getpid(),
-            steps=[],
-            transitions=[],
-            address=None,
-            token_path=str(self.config.path / TOKEN)
-            if self.config.address is None
-            else self.config.token_path,
-            session_dir=self.config.directory,
-            log_dir=self.config.directory,
-            resources=None,
-            limits=None,
-            failure=None,
-            resize=None,
-        )
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -108,7 +77,7 @@ class Supervisor:
         # An interrupt is meant for the owner's cell, never for the runtime.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._loop.add_signal_handler(signal.SIGCHLD, self._on_child_exit)
-        self._write_manifest()
+        write_manifest(own_manifest(self.config))
         self.board.step("supervisor up")
         tasks = [
             asyncio.create_task(self.boot()),
@@ -145,22 +114,6 @@ class Supervisor:
         with contextlib.suppress(HeliostatError, OSError):
             remove_manifest(self.config.runtime_id)
         remove_directory(self.config.path)
-
-    def _write_manifest(self) -> None:
-        me = Identity.of(os.getpid())
-        started = me.started_at if me is not None else time.time()
-        manifest = Manifest(
-            runtime_id=self.config.runtime_id,
-            version=1,
-            owner=self.config.owner,
-            supervisor=Owner(pid=os.getpid(), started_at=started),
-            socket=str(self.config.path / SOCKET),
-            directory=self.config.directory,
-            provider=self.board.status.provider,
-            created_at=time.time(),
-            machine=self.config.machine,
-        )
-        write_manifest(manifest)
 
     async def _watch_owner(self) -> None:
         await owner_gone(self.config.owner)
