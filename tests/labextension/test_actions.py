@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from tests.support.messages import GIB, ready
 from tornado.httpclient import HTTPClientError, HTTPResponse
 
 from heliostat._messages.base import ErrorBody
@@ -23,7 +24,6 @@ from heliostat._messages.work import RankChoice, WorkChoice
 from heliostat_lab._limits import HeliostatLimits, check, clamp
 from heliostat_lab._messages import LogTail
 
-from .messages import GIB, ready
 from .test_server_extension import ROOT, Fetch, login_cookie, refusal
 
 if TYPE_CHECKING:

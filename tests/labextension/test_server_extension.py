@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 from jupyter_server.auth.identity import User
+from tests.support.messages import ready, sample
 from tornado.httpclient import HTTPClientError, HTTPResponse
 from tornado.web import create_signed_value
 
@@ -20,8 +21,6 @@ from heliostat_lab import _supervisor_client
 from heliostat_lab._handlers import handlers
 from heliostat_lab._limits import HeliostatLimits
 from heliostat_lab._messages import RuntimeView, VersionInfo
-
-from .messages import ready, sample
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from tests.support.messages import GIB, ready, sample
 from tornado.httpclient import HTTPClientError
 
 from heliostat._messages.cluster import Node
@@ -20,7 +21,6 @@ from heliostat_lab._kernel_end import describe_end
 from heliostat_lab._messages import StreamRequest, StreamUpdate
 from heliostat_lab._relay import thin
 
-from .messages import GIB, ready, sample
 from .test_server_extension import login_cookie
 
 if TYPE_CHECKING:

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.support.owner import Owner
 
+from heliostat import _handle
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from heliostat._runtime import Runtime
 
     AsRank = Callable[[int, int], None]
     StartOwner = Callable[..., Owner]
@@ -36,6 +40,13 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
     owner = Owner(tmp_path_factory.mktemp("owner"), "cpus=2", {})
     yield owner
     owner.end()
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[Runtime]:
+    """A local runtime of two CPUs, owned by the process of the tests."""
+    yield _handle.init(cpus=2)
+    _handle.shutdown()
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.runtime.test_sampler import NoGpus, sample_at
+from tests.support.messages import sample
+from tests.support.nvml import NoGpus
 from tests.support.puppet import Puppet, wait_until_done
 
 from heliostat._messages.usage import CellAccount, Gpu, GpuProcess, ProcessUse
@@ -215,7 +216,7 @@ def gpu(
 def sampled(at: float, *gpus: Gpu) -> Sample:
     """Make a sample with these GPUs and one worker."""
     worker = ProcessUse(pid=11, name="ray::a", role="worker", cpu_seconds=0, cpu_percent=None, memory_bytes=1)
-    empty = sample_at(at)
+    empty = sample(at)
     return type(empty)(at=at, host=empty.host, processes=[worker], gpus=list(gpus), ray=None)
 
 
@@ -227,8 +228,8 @@ def gpu_account(began: float, ended: float, *samples: Sample) -> tuple[float | N
         while pending and pending[0].at <= at:
             accounts.observe(pending.pop(0))
         act("a", at)
-    for sample in pending:
-        accounts.observe(sample)
+    for left in pending:
+        accounts.observe(left)
     (account,) = accounts.cells()
     return account.gpu_seconds, account.peak_gpu_memory_bytes
 

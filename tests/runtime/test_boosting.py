@@ -21,7 +21,7 @@ from tests.support.slow_xgboost import SlowXGB
 from tests.support.tables import LABEL, inputs
 from tests.support.trainings import assert_clean, at_round, until
 
-from heliostat import _handle, _progress
+from heliostat import _progress
 from heliostat._stages import open_location
 from heliostat.data import DataConnector
 from heliostat.exceptions import ConfigurationError, TaskCancelledError, TrainingError
@@ -30,13 +30,11 @@ from heliostat.modeling.distributors.lightgbm import LightGBMEstimator, LightGBM
 from heliostat.modeling.distributors.xgboost import XGBEstimator, XGBScalingConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
 
     from heliostat._runtime import Runtime
 
-
+pytestmark = pytest.mark.usefixtures("runtime")
 _LIMITS = Path("/sys/fs/cgroup/memory")
 
 
@@ -86,18 +84,6 @@ def library(request: pytest.FixtureRequest) -> Library:
     """Each of the two."""
     found: Library = request.param
     return found
-
-
-@pytest.fixture(scope="module")
-def runtime() -> Iterator[Runtime]:
-    """A local runtime of two CPUs."""
-    yield _handle.init(cpus=2)
-    _handle.shutdown()
-
-
-@pytest.fixture(autouse=True)
-def _connected(runtime: Runtime) -> None:
-    """Every test here needs the runtime."""
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from sklearn.metrics import accuracy_score, r2_score, roc_auc_score
 from tests.support import tables
 from tests.support.tables import LABEL, inputs
 
-from heliostat import _handle
 from heliostat.data import DataConnector
 from heliostat.exceptions import ConfigurationError, TrainingError
 from heliostat.modeling.distributors.lightgbm import LightGBMEstimator, LightGBMScalingConfig
@@ -20,27 +19,15 @@ from heliostat.modeling.distributors.lightgbm._plan import plan_training
 from heliostat.modeling.distributors.lightgbm._worker import merged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     import pandas as pd
 
-    from heliostat._runtime import Runtime
 
+pytestmark = pytest.mark.usefixtures("runtime")
 ONE, TWO = LightGBMScalingConfig(num_workers=1), LightGBMScalingConfig(num_workers=2)
 EXACT = {"force_row_wise": True, "verbosity": -1, "num_leaves": 7, "min_data_in_leaf": 5}
-
-
-@pytest.fixture(scope="module")
-def runtime() -> Iterator[Runtime]:
-    """A local runtime of two CPUs."""
-    yield _handle.init(cpus=2)
-    _handle.shutdown()
-
-
-@pytest.fixture(autouse=True)
-def _connected(runtime: Runtime) -> None:
-    """Every test here needs the runtime."""
 
 
 @pytest.fixture(scope="module")

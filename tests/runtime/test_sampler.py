@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from tests.support.messages import sample
+from tests.support.nvml import NoGpus
 from tests.support.puppet import Puppet, wait_until_done
 
 from heliostat._messages.runtime import Owner
-from heliostat._messages.usage import HostUse, ProcessUse, RayUse, Sample
-from heliostat._supervisor.gpu import GpuReader
+from heliostat._messages.usage import ProcessUse, RayUse
 from heliostat._supervisor.ring import KEPT, Ring
 from heliostat._supervisor.sampler import Sampler
 
@@ -21,13 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIB = 2**20
-
-
-class NoGpus(GpuReader):
-    """Leaves this machine's GPUs out of tests that are about processes."""
-
-    def read(self, _ours: object = None) -> None:
-        """Say that there is no NVML."""
 
 
 class Family:
@@ -119,8 +113,8 @@ def test_agents_of_a_stock_boot_are_no_workers(family: Family) -> None:
 def test_reused_pid_is_not_the_owner(family: Family, tmp_path: Path) -> None:
     """A process with the owner's pid and another start time is somebody else."""
     other = Owner(pid=family.owner.pid, started_at=family.owner.owner.started_at - 60)
-    sample = family.watch(other, tmp_path).sample(time.time())
-    assert "owner" not in {process.role for process in sample.processes}
+    found = family.watch(other, tmp_path).sample(time.time()).processes
+    assert "owner" not in {process.role for process in found}
 
 
 def test_cpu_seconds_are_those_used(family: Family) -> None:
@@ -253,41 +247,26 @@ def test_sample_has_host_and_what_ray_says(tmp_path: Path) -> None:
     )
     owner = Owner(pid=os.getpid(), started_at=psutil.Process().create_time())
     sampler = Sampler(owner, os.getppid(), tmp_path, ray_use=lambda: said, gpus=NoGpus())
-    sample = sampler.sample(1234.5)
-    assert (sample.at, sample.ray, sample.gpus) == (1234.5, said, None)
-    host = sample.host
+    taken = sampler.sample(1234.5)
+    assert (taken.at, taken.ray, taken.gpus) == (1234.5, said, None)
+    host = taken.host
     assert 0 < host.cpus <= len(os.sched_getaffinity(0))
     assert 0 <= host.cpu_percent <= 100 * host.cpus
     assert 0 < host.memory_used_bytes < host.memory_limit_bytes
     assert host.disk_used_bytes is not None
     assert host.disk_limit_bytes is not None
     assert host.disk_used_bytes < host.disk_limit_bytes
-    assert sampler.ring.latest is sample
+    assert sampler.ring.latest is taken
 
 
 def test_host_cpu_percent_sees_work(family: Family) -> None:
     """While a process burns CPU, the host's figure is at least that process's share."""
     family.by_pid()
     family.owner.run("burn(0.4)")
-    sample = family.sampler.sample(time.time())
-    owner = next(process for process in sample.processes if process.role == "owner")
+    taken = family.sampler.sample(time.time())
+    owner = next(process for process in taken.processes if process.role == "owner")
     assert owner.cpu_percent is not None
-    assert sample.host.cpu_percent >= 0.85 * owner.cpu_percent - 5
-
-
-def sample_at(at: float) -> Sample:
-    """Make a sample of which only the time matters."""
-    host = HostUse(
-        cpu_percent=0,
-        cpus=1,
-        memory_used_bytes=0,
-        memory_limit_bytes=1,
-        shm_used_bytes=None,
-        shm_limit_bytes=None,
-        disk_used_bytes=None,
-        disk_limit_bytes=None,
-    )
-    return Sample(at=at, host=host, processes=[], gpus=None, ray=None)
+    assert taken.host.cpu_percent >= 0.85 * owner.cpu_percent - 5
 
 
 def test_ring_keeps_fifteen_minutes() -> None:
@@ -295,10 +274,10 @@ def test_ring_keeps_fifteen_minutes() -> None:
     ring = Ring()
     assert ring.latest is None
     for at in range(1000):
-        ring.add(sample_at(float(at)))
-    kept = [sample.at for sample in ring.since(0)]
+        ring.add(sample(float(at)))
+    kept = [each.at for each in ring.since(0)]
     assert (len(kept), kept[0], kept[-1]) == (KEPT, 100.0, 999.0)
-    assert [sample.at for sample in ring.since(997)] == [998.0, 999.0]
+    assert [each.at for each in ring.since(997)] == [998.0, 999.0]
     assert ring.since(999) == []
 
 

@@ -15,7 +15,6 @@ import psutil
 import pytest
 from tests.support.trainings import until
 
-from heliostat import _handle
 from heliostat.exceptions import ConfigurationError
 from heliostat.modeling._workers import (
     Failure,
@@ -33,23 +32,10 @@ from heliostat.modeling._workers._hub import Hub
 from heliostat.modeling._workers._pool import IDLE_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from heliostat._runtime import Runtime
 
+pytestmark = pytest.mark.usefixtures("runtime")
 ONE, TWO = Layout(1, 1), Layout(2, 1)
-
-
-@pytest.fixture(scope="module")
-def runtime() -> Iterator[Runtime]:
-    """A local runtime of two CPUs."""
-    yield _handle.init(cpus=2)
-    _handle.shutdown()
-
-
-@pytest.fixture(autouse=True)
-def _connected(runtime: Runtime) -> None:
-    """Every test here needs the runtime."""
 
 
 def where(context: WorkerContext) -> dict[str, Any]:

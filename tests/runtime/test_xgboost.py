@@ -16,7 +16,6 @@ from tests.support import tables
 from tests.support.tables import LABEL, inputs
 from tests.support.trainings import assert_clean, at_round
 
-from heliostat import _handle
 from heliostat.data import DataConnector
 from heliostat.exceptions import ConfigurationError, DataError, TrainingError
 from heliostat.modeling._nodes import NodeSize
@@ -25,7 +24,7 @@ from heliostat.modeling.distributors.xgboost import XGBEstimator, XGBScalingConf
 from heliostat.modeling.distributors.xgboost._plan import plan_training
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     import pandas as pd
@@ -34,13 +33,6 @@ if TYPE_CHECKING:
 
 BINARY = "binary:logistic"
 ONE, TWO = XGBScalingConfig(num_workers=1), XGBScalingConfig(num_workers=2)
-
-
-@pytest.fixture(scope="module")
-def runtime() -> Iterator[Runtime]:
-    """A local runtime of two CPUs."""
-    yield _handle.init(cpus=2)
-    _handle.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from heliostat._messages.usage import Gpu
+from heliostat._supervisor.gpu import GpuReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,3 +78,10 @@ class GpuProbe:
     def __exit__(self, *_exception: object) -> None:
         self._process.kill()
         self._process.communicate()
+
+
+class NoGpus(GpuReader):
+    """Leaves this machine's GPUs out of tests that are about processes."""
+
+    def read(self, _ours: object = None) -> None:
+        """Say that there is no NVML."""

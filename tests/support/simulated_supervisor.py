@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 import psutil
+from tests.support.messages import ready
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_unix_socket
 from tornado.web import Application, RequestHandler
 
 from heliostat._messages.cluster import Limits, Node, Provider, Resources
-from heliostat._messages.runtime import Manifest, Owner, RuntimeState, RuntimeStatus
+from heliostat._messages.runtime import Manifest, Owner, RuntimeStatus
 from heliostat._messages.usage import HostUse, ProcessUse, RayUse, Sample
 from heliostat._supervisor.processes import machine_id
 
@@ -170,26 +171,13 @@ def _status(nodes: int) -> RuntimeStatus:
         object_store_bytes=8 * _GIB * nodes,
         nodes=nodes,
     )
-    me = Owner(pid=os.getpid(), started_at=1.0)
-    return RuntimeStatus(
+    return msgspec.structs.replace(
+        ready(),
         runtime_id="sim",
-        version=1,
-        state=RuntimeState.READY,
-        reason="",
-        since=1.0,
         started_at=time.time() - 60,
-        provider=Provider.LOCAL,
-        boot_mode=None,
-        owner=me,
+        owner=Owner(pid=os.getpid(), started_at=1.0),
         supervisor_pid=os.getpid(),
-        steps=[],
-        transitions=[],
         address="127.0.0.1:6379",
-        token_path=None,
-        session_dir="",
-        log_dir="",
         resources=size,
         limits=Limits(cpus=999, gpus=0, memory_bytes=999 * _GIB, object_store_bytes=_GIB, nodes=200),
-        failure=None,
-        resize=None,
     )

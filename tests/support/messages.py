@@ -1,4 +1,4 @@
-"""Messages as a supervisor sends them, for the tests of the server extension."""
+"""Messages as a supervisor sends them, where hardly anything of them matters."""
 
 from __future__ import annotations
 
