@@ -39,6 +39,7 @@ from heliostat._messages.resizing import ResizeRequest, ResizeTarget
 from heliostat._messages.runtime import RestartRequest, RuntimeStatus
 from heliostat._messages.work import RankChoice, WorkChoice
 from heliostat._supervisor.config import LOG
+from heliostat._tail import tail_if_any
 from heliostat.exceptions import (
     AuthenticationError,
     ConfigurationError,
@@ -76,7 +77,6 @@ _WITHOUT_BODY: dict[str, Callable[[], calls.Call[Any]]] = {
     "stop": calls.stop,
 }
 _LOG_LINES = 100
-_LOG_BYTES = 64 * 1024
 
 
 class _Handler(APIHandler):
@@ -151,7 +151,7 @@ class LogHandler(_Handler):
         """Answer with a ``LogTail``."""
 
         async def tail(_: SupervisorClient, manifest: Manifest) -> LogTail:
-            lines = await asyncio.to_thread(last_lines, Path(manifest.directory) / LOG, _LOG_LINES)
+            lines = await asyncio.to_thread(tail_if_any, Path(manifest.directory) / LOG, _LOG_LINES)
             return LogTail(lines=lines)
 
         await self._relay(kernel_id, tail)
@@ -208,16 +208,6 @@ class VersionHandler(_Handler):
     def get(self) -> None:
         """Answer with a ``VersionInfo``."""
         self._answer(VersionInfo(version=heliostat.__version__, api=API_VERSION))
-
-
-def last_lines(path: Path, lines: int) -> list[str]:
-    """Last lines of a text file, however long it is; none when it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(path.stat().st_size - _LOG_BYTES, 0))
-            return file.read().decode(errors="replace").splitlines()[-lines:]
-    except OSError:
-        return []
 
 
 def handlers(base_url: str, limits: HeliostatLimits) -> list[tuple[str, type[Any], dict[str, Any]]]:

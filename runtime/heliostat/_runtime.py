@@ -10,7 +10,6 @@ import contextlib
 import os
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heliostat import _calls as calls
@@ -22,6 +21,7 @@ from heliostat._progress import SUPERVISOR_VARIABLE
 from heliostat._resizing import wait_for_resize
 from heliostat._sizes import Count, Size, make_target
 from heliostat._supervisor.config import LOG, SOCKET
+from heliostat._tail import tail_if_any
 from heliostat._watcher import Watcher
 from heliostat._work_reporter import WorkReporter
 from heliostat.exceptions import (
@@ -242,11 +242,7 @@ class Runtime:
 
     def log_tail(self, lines: int = 50) -> list[str]:
         """Last lines of the supervisor's log; empty when it was cleaned up."""
-        try:
-            found = (Path(self._config.directory) / LOG).read_text(errors="replace").splitlines()
-        except OSError:
-            return []
-        return found[-lines:]
+        return tail_if_any(self._config.path / LOG, lines)
 
     def cell_started(self, cell_id: str) -> None:
         """Note that a cell began; returns at once and never fails."""

@@ -18,6 +18,7 @@ from heliostat._client import SupervisorClient
 from heliostat._connection import Connection
 from heliostat._messages.runtime import DriverEvent, Failure, RuntimeState, RuntimeStatus
 from heliostat._supervisor.config import LOG, SOCKET, SupervisorConfig
+from heliostat._tail import tail_if_any
 from heliostat.exceptions import (
     BootError,
     HeliostatError,
@@ -34,6 +35,7 @@ _START_POLL_SECONDS = 0.01
 _RETRY_SECONDS = 1.0
 _SECONDS_TO_LET_GO = 4.0
 _RETRY_LET_GO_SECONDS = 0.05
+_LINES_TOLD = 20
 
 
 class Watcher:
@@ -267,7 +269,7 @@ class Watcher:
             # A supervisor ends well only when it was told to; the word of why may come too late.
             message = "The runtime was stopped by somebody else."
             return RuntimeLostError(message, "Start a new one with %runtime start.")
-        tail = _tail(self._config.path / LOG)
+        tail = tail_if_any(self._config.path / LOG, _LINES_TOLD)
         _clean_up(self._config.runtime_id)
         if self._latest is None:
             message = f"The runtime's supervisor did not start: {tail[-1] if tail else 'it said nothing'}."
@@ -291,13 +293,6 @@ class Watcher:
 
 def _error_of(failure: Failure) -> HeliostatError:
     return error_from_body(failure.error, failure.what, failure.action, {"log_tail": failure.log_tail})
-
-
-def _tail(path: Path, lines: int = 20) -> list[str]:
-    try:
-        return path.read_text(errors="replace").splitlines()[-lines:]
-    except OSError:
-        return []
 
 
 def _clean_up(runtime_id: str) -> None:

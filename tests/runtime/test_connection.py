@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -124,10 +123,11 @@ def test_a_restart_by_somebody_else_is_quick_and_followed(owner: Owner) -> None:
     """The supervisor lets the owner let go before it takes Ray down; the owner is connected again."""
     before = owner.run("runtime.status().address")
     owner.run(f"{_ASK}; kept = 5")
-    began = time.monotonic()
     owner.run("runtime._client.ask(calls.restart(RestartRequest()))", seconds=90)
     assert owner.run("kept + ray.get(ray.put(1)) if heliostat.runtime() else None", seconds=90) == 6
-    assert time.monotonic() - began < 5, "the owner did not let go before its cluster was gone"
+    steps = owner.run("{step.name: step.elapsed for step in runtime.status().steps}")
+    # The supervisor waits for 5 s for an owner that does not let go; the boot itself may take long.
+    assert steps["former runtime gone"] < 5, "the owner did not let go before its cluster was gone"
     assert owner.run("runtime.status().address") != before
 
 

@@ -27,6 +27,7 @@ from heliostat._supervisor.reaper import reap, remove_directory
 from heliostat._supervisor.state import StatusBoard, first_status
 from heliostat._supervisor.watch import owner_gone
 from heliostat._supervisor.work import WorkList
+from heliostat._tail import tail_if_any
 from heliostat.exceptions import BootError, HeliostatError, RuntimeUnavailableError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _SECONDS_TO_END = 8.0
+_LINES_TOLD = 20
 _SECONDS_TO_LET_GO = 5.0
 _SAFE = "Your variables are safe. Boot it again with %runtime restart."
 
@@ -233,18 +235,13 @@ class Supervisor:
             self.board.update(**changes)
 
     def _fail(self, what: str, action: str, error: type[HeliostatError] = BootError) -> None:
-        tail = self._log_tail()
-        self.board.fail(Failure(what=what, action=action, log_tail=tail, error=error.__name__))
+        self.board.fail(Failure(what=what, action=action, log_tail=self._log_tail(), error=error.__name__))
 
-    def _log_tail(self, lines: int = 20) -> list[str]:
+    def _log_tail(self) -> list[str]:
         directory = self._cluster.logs if isinstance(self._cluster, LocalCluster) else None
         candidates = [directory / "raylet.out", directory / "gcs_server.out"] if directory else []
-        for path in [*candidates, self.config.path / LOG]:
-            with contextlib.suppress(OSError):
-                found = path.read_text(errors="replace").splitlines()
-                if found:
-                    return found[-lines:]
-        return []
+        tails = (tail_if_any(path, _LINES_TOLD) for path in [*candidates, self.config.path / LOG])
+        return next(filter(None, tails), [])
 
     # -- Ray's thread -------------------------------------------------------------------------
 
