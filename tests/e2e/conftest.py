@@ -195,6 +195,15 @@ def lab() -> Iterator[Lab]:
         yield lab
 
 
+@pytest.fixture(autouse=True)
+def _no_kernel_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """End the kernels of each test, so that none costs time during the next."""
+    lab: Lab | None = request.getfixturevalue("lab") if "lab" in request.fixturenames else None
+    yield
+    if lab is not None:
+        lab.end_kernels()
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """The system's Chromium.
@@ -216,7 +225,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture
-def open_notebook(page: Page, lab: Lab) -> Iterator[Open]:
+def open_notebook(page: Page, lab: Lab) -> Open:
     """Open a new notebook on our kernel, with the panel shown: ``open_notebook(name, *cells)``."""
 
     def open_it(name: str, *cells: str, on_page: Callable[[Page], object] | None = None) -> Page:
@@ -228,8 +237,7 @@ def open_notebook(page: Page, lab: Lab) -> Iterator[Open]:
         show_panel(page)
         return page
 
-    yield open_it
-    lab.end_kernels()
+    return open_it
 
 
 @pytest.fixture
