@@ -86,13 +86,13 @@ def test_shrinking_a_saturated_queue_loses_no_task(owner: Owner) -> None:
     """With a queue that takes every free CPU at once, the size is reached and all tasks end."""
     owner.run("resize(cpus=4)")
     owner.run("short = remote(lambda i: (time.sleep(0.2), i)[1])")
-    owner.run("refs = [short.remote(i) for i in range(300)]")
+    owner.run("refs = [short.remote(i) for i in range(200)]")
     owner.run("ray.get(refs[:8])")
     owner.run("resize(cpus=1)", seconds=30)
     assert owner.run("runtime.status().resources.cpus") == 1
     assert owner.run("len(ray.wait(refs, num_returns=len(refs), timeout=0)[0]) < len(refs)")
     owner.run("resize(cpus=4)")
-    assert owner.run("ray.get(refs) == list(range(300))", seconds=90)
+    assert owner.run("ray.get(refs) == list(range(200))", seconds=90)
 
 
 def test_parked_cpus_become_a_true_shrink(owner: Owner) -> None:

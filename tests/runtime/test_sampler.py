@@ -10,6 +10,7 @@ import psutil
 import pytest
 from tests.support.messages import sample
 from tests.support.nvml import NoGpus
+from tests.support.owner import wait_for
 from tests.support.puppet import Puppet, wait_until_done
 
 from heliostat._messages.runtime import Owner
@@ -96,8 +97,9 @@ def test_raylet_that_names_the_worker_script_is_no_worker(family: Family, tmp_pa
         "children += [raylet, worker]\n"
         "result = [raylet.pid, worker.pid]"
     )
-    found = family.by_pid()
-    assert (found[raylet].role, found[worker].role) == ("ray", "worker")
+    # A process that has just begun its program has no arguments yet.
+    wait_for(lambda: family.by_pid()[worker].role == "worker", 20)
+    assert family.by_pid()[raylet].role == "ray"
 
 
 def test_agents_of_a_stock_boot_are_no_workers(family: Family) -> None:
