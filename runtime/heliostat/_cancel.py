@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from heliostat._client import SupervisorClient
-    from heliostat._messages import Work
+    from heliostat._messages.work import Work
 
 __all__ = ["cancel"]
 
@@ -30,6 +30,9 @@ def cancel(task_id: str | None) -> str:
     ConfigurationError
         None or several run that could be meant; the error lists those that do.
     """
+    from heliostat import _calls as calls
+    from heliostat._messages.work import WorkChoice
+
     running = [*_running()]
     found = [(client, work) for client, work in running if work.task_id.startswith(task_id or "")]
     if len(found) != 1:
@@ -38,11 +41,12 @@ def cancel(task_id: str | None) -> str:
         listed = [f"\n  {work.task_id}  {work.name}, process {work.pid}" for _, work in running]
         raise ConfigurationError(message, f"Running now:{''.join(listed) or ' nothing.'}")
     client, work = found[0]
-    client.cancel_work(work.task_id)
+    client.ask(calls.cancel_work(WorkChoice(task_id=work.task_id)))
     return f"{work.name} ({work.task_id}) was asked to stop."
 
 
 def _running() -> Iterator[tuple[SupervisorClient, Work]]:
+    from heliostat import _calls as calls
     from heliostat._client import SupervisorClient
     from heliostat._supervisor.manifest import list_manifests
 
@@ -50,4 +54,5 @@ def _running() -> Iterator[tuple[SupervisorClient, Work]]:
         client = SupervisorClient(Path(manifest.socket))
         # One may end at any time, and the others are worth asking.
         with contextlib.suppress(HeliostatError):
-            yield from ((client, work) for work in client.work() if work.state.value == "running")
+            known = client.ask(calls.work())
+            yield from ((client, work) for work in known if work.state.value == "running")
