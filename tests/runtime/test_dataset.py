@@ -341,6 +341,71 @@ def test_deleting_removes_the_files_and_nothing_else(session: Session) -> None:
     assert issubclass(DatasetCannotDeleteError, DatasetError)
 
 
+def test_a_version_without_rows_is_a_version(session: Session) -> None:
+    """It has its columns in every way of reading, and a version of nothing but labels has no features."""
+    empty = pa.table({"i": pa.array([], pa.int64()), "t": pa.array([], pa.string())})
+    dataset = create_from_dataframe(session, "empty", "v1", empty)
+    assert dataset.read.to_arrow() == empty
+    assert dataset.read.to_snowpark_dataframe().fetchall() == []
+    assert len(dataset.read.files()) == 1
+    labels = dataset.create_version("labels", {"y": [1]}, label_cols=["y"])
+    with pytest.raises(DataError, match="All columns of the version 'labels' are labels or excluded"):
+        labels.read.to_snowpark_dataframe(only_feature_cols=True)
+
+
+def test_readers_see_the_old_state_while_a_writer_runs(session: Session) -> None:
+    """Until the writer is through there is no sign of its version, and who reads another goes on reading."""
+    dataset = create_from_dataframe(session, "busy", "v1", {"i": list(range(200_000))})
+    open_reader = dataset.read.to_reader()
+    first = open_reader.read_next_batch().num_rows
+    seen = []
+
+    def batches() -> Iterator[Any]:
+        for number in range(5):
+            yield pa.record_batch({"i": pa.array(range(100_000), pa.int64())})
+            other = Dataset.load(session, "busy")
+            seen.append((number, other.list_versions(), other.collect_garbage()))
+            assert load_dataset(session, "busy", "v1").read.count() == 200_000
+            with pytest.raises(DatasetNotExistError, match="Versions: v1"):
+                other.select_version("v2")
+
+    rows = pa.RecordBatchReader.from_batches(pa.schema([("i", pa.int64())]), batches())
+    written = dataset.create_version("v2", rows)
+    assert seen == [(number, ["v1"], []) for number in range(5)]
+    assert written.read.count() == 500_000
+    assert first + sum(batch.num_rows for batch in open_reader) == 200_000
+
+
+def test_a_dataset_that_is_made_anew_while_the_old_is_deleted_is_whole(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are removed when the catalog has forgotten the old one, and none of a new one of that name."""
+    from heliostat.dataset import dataset as module
+
+    old = create_from_dataframe(session, "again", "v1", {"i": [1]})
+    remove = module._remove_files
+
+    def after_a_new_one(*arguments: Any) -> None:
+        create_from_dataframe(session, "again", "v1", {"i": [2]})
+        remove(*arguments)
+
+    monkeypatch.setattr(module, "_remove_files", after_a_new_one)
+    old.delete()
+    new = load_dataset(session, "again", "v1")
+    assert rows_of(new, "v1") == [{"i": 2}]
+    assert len([path for path in files_on_disk(new) if path.endswith(".parquet")]) == 1
+
+
+def test_the_query_is_noted_unless_it_is_too_long(session: Session) -> None:
+    """SQL of more than 10,000 characters is left out, with a warning; the rows are stored all the same."""
+    padding = " " * 10_000
+    with pytest.warns(UserWarning, match="more than 10,000 characters"):
+        long = create_from_dataframe(session, "long", "v1", session.sql(f"SELECT '{padding}' AS i"))
+    assert long.selected_version is not None
+    assert long.selected_version.query is None
+    assert rows_of(long, "v1") == [{"i": padding}]
+
+
 def test_a_source_that_fails_leaves_nothing(session: Session) -> None:
     """An error in the middle of the rows comes through, and there is no version and no file of it."""
     dataset = create_from_dataframe(session, "failing", "v1", {"a": [1]})

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PRELUDE = """
-import faulthandler, inspect, json, os, signal, sys
+import faulthandler, inspect, json, os, signal, sys, time
 faulthandler.dump_traceback_later(50, exit=True)
 import pyarrow as pa
 import pyiceberg.catalog.sql, pyiceberg.io.pyarrow
@@ -44,6 +44,13 @@ def after(owner, name, act):
     changed = lambda *args, **kwargs: (found(*args, **kwargs), act())[0]
     static = isinstance(inspect.getattr_static(owner, name), staticmethod)
     setattr(owner, name, staticmethod(changed) if static else changed)
+
+def meet(count):
+    folder = os.path.join(os.environ["XDG_DATA_HOME"], "met")
+    os.makedirs(folder, exist_ok=True)
+    open(os.path.join(folder, str(os.getpid())), "w").close()
+    while len(os.listdir(folder)) < count:
+        time.sleep(0.01)
 
 def rows(count=300_000, act=None, at=2):
     def batches():
@@ -140,12 +147,19 @@ def test_a_killed_writer_leaves_the_old_state_or_the_new_one() -> None:
         assert len(list(files(f"old_{point}"))) == kept
         assert column(name, "v2") == [2]
         assert dataset.create_version("v3", {"i": [3]}).list_versions()[-1] == "v3"
+    # So can what is left of a dataset that never came to be, once there is one of that name.
+    assert len(list(files("new_metadata"))) == 1
+    create_from_dataframe(None, "new_metadata", "v2", {"i": [2]}).collect_garbage(timedelta(0))
+    assert len(list(files("new_metadata"))) == 1
+    assert column("warehouse.main.new_metadata", "v2") == [2]
     assert list((Path(os.environ["XDG_DATA_HOME"]) / "heliostat/spill").iterdir()) == []
 
 
 def test_of_writers_of_one_version_one_wins() -> None:
     """Processes that make the same version of a new dataset: one makes it, the others are told."""
-    told = run(["create_from_dataframe(None, 'race', 'v1', rows(100_000))"] * 3)
+    # All find that there is nothing yet, not even a namespace.
+    meeting = "after(pyiceberg.catalog.sql.SqlCatalog, 'namespace_exists', lambda: meet(3)); "
+    told = run([meeting + "create_from_dataframe(None, 'race', 'v1', rows(100_000))"] * 3)
     assert sorted(json.loads(text)[0] for _, text in told if text) == ["DatasetExistError"] * 2
     assert column("warehouse.main.race", "v1") == list(range(100_000))
     assert len(list(files("race"))) == 1

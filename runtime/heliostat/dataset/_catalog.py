@@ -147,6 +147,15 @@ def load_table(identifier: Identifier) -> Any:
             ) from error
 
 
+def make_namespace(identifier: Identifier) -> None:
+    """Make the namespace of a dataset, unless it is there."""
+    from sqlalchemy.exc import IntegrityError
+
+    # PyIceberg looks first, and another process may make it between the look and the change.
+    with contextlib.suppress(IntegrityError):
+        catalog().create_namespace_if_not_exists(table_of(identifier)[:1])
+
+
 @contextlib.contextmanager
 def told(identifier: Identifier) -> Iterator[None]:
     """Turn errors of the catalog, of its database, and of the file system into a DatasetError."""

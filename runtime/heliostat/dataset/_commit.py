@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from heliostat import _progress as progress
-from heliostat.dataset._catalog import catalog, load_table, place_of, table_of, told
+from heliostat.dataset._catalog import catalog, load_table, make_namespace, place_of, table_of, told
 from heliostat.dataset._order import reordered
 from heliostat.dataset._types import cast, field_ids, stored_schema, with_field_ids
 from heliostat.dataset._write import write_files
@@ -79,7 +79,7 @@ def create_table(identifier: Identifier) -> Any:
 
     with told(identifier):
         try:
-            catalog().create_namespace_if_not_exists(table_of(identifier)[:1])
+            make_namespace(identifier)
             return catalog().create_table(table_of(identifier), schema=Schema(), properties=_TABLE_PROPERTIES)
         except TableAlreadyExistsError as error:
             raise dataset_exists(identifier) from error
@@ -191,7 +191,7 @@ class VersionWriter:
 
         if self._table is None:
             with told(self._identifier):
-                catalog().create_namespace_if_not_exists(table_of(self._identifier)[:1])
+                make_namespace(self._identifier)
                 transaction = catalog().create_table_transaction(
                     table_of(self._identifier), schema=Schema(), properties=_TABLE_PROPERTIES
                 )

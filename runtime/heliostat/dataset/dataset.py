@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from heliostat.exceptions import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from heliostat._location import Entries
     from heliostat.dataset._catalog import Identifier
 
 __all__ = ["Dataset"]
@@ -223,6 +225,8 @@ class Dataset:
 
         table = load_table(self._identifier)
         with told(self._identifier):
+            # Looked up before: what lies there after the drop may be of a new dataset of that name.
+            files = place_of(table.location()).list()
             try:
                 catalog().drop_table(table_of(self._identifier))
             except NoSuchTableError:
@@ -230,7 +234,7 @@ class Dataset:
             except Exception as error:
                 message = f"The dataset {self.fully_qualified_name} could not be deleted: {error}"
                 raise DatasetCannotDeleteError(message, name=self.fully_qualified_name) from error
-        _remove_directory(table.location())
+        _remove_files(table.location(), files)
 
     def collect_garbage(self, older_than: timedelta = _GARBAGE_AGE, *, dry_run: bool = False) -> list[str]:
         """Remove files of this dataset that no version has, as writers leave them that are killed.
@@ -317,3 +321,14 @@ def _remove_directory(url: str) -> None:
     place = place_of(url)
     with contextlib.suppress(OSError):
         place.filesystem.delete_dir(place.path)
+
+
+def _remove_files(url: str, files: Entries) -> None:
+    """Remove files below a directory, and what directories are empty then."""
+    for entry in files:
+        with contextlib.suppress(OSError):
+            entry.location.filesystem.delete_file(entry.location.path)
+    if (home := place_of(url).local_path) is not None:
+        for folder, _, _ in os.walk(home, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)  # noqa: PTH106 - os.walk gives text

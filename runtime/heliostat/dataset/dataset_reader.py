@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from heliostat.data.data_connector import DataConnector
 from heliostat.data.data_source import DatasetInfo
 from heliostat.dataset._resolve import version_files
-from heliostat.exceptions import ConfigurationError
+from heliostat.exceptions import ConfigurationError, DataError
 
 if TYPE_CHECKING:
     from heliostat.dataset._catalog import Identifier
@@ -65,10 +65,19 @@ class DatasetReader(DataConnector):
         ----------
         only_feature_cols:
             Leave out label and excluded columns.
+
+        Raises
+        ------
+        DataError
+            No column is left.
         """
         found = self._found()
         left_out = {*self._version.label_cols, *self._version.exclude_cols} if only_feature_cols else set()
-        return self._session_relation(found, [name for name in found.columns if name not in left_out])
+        columns = [name for name in found.columns if name not in left_out]
+        if not columns:
+            message = f"All columns of the version {self._version.name!r} are labels or excluded."
+            raise DataError(message, "Call it without only_feature_cols.", columns=found.columns)
+        return self._session_relation(found, columns)
 
     to_relation = to_snowpark_dataframe
 
