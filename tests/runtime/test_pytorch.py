@@ -213,6 +213,41 @@ def test_the_compiler_is_loaded_by_who_compiles() -> None:
     pool.free()
 
 
+@pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) != 2, reason="two ranks of one CPU are not the whole machine"
+)
+def test_ranks_that_have_the_machine_have_a_cpu_each() -> None:
+    """Each rank stays on its own CPU; its children run on all, and so does the worker afterwards."""
+
+    def train() -> None:
+        import torch.distributed as dist
+
+        here = [os.sched_getaffinity(0), os.environ.get("HELIOSTAT_RANK_CPUS")]
+        reader, writer = os.pipe()
+        if (child := os.fork()) == 0:
+            os.write(writer, bytes(sorted(os.sched_getaffinity(0))))
+            os._exit(0)
+        os.waitpid(child, 0)
+        found: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(found, [*here, [*os.read(reader, 9)]])
+        get_context().get_metrics_reporter().log_metrics({"found": found})
+
+    def alone() -> None:
+        from pathlib import Path
+
+        threads = [int(thread.name) for thread in Path("/proc/self/task").iterdir()]
+        masks = {tuple(os.sched_getaffinity(thread)) for thread in threads}
+        get_context().get_metrics_reporter().log_metrics(
+            {"masks": masks, "of": os.environ.get("HELIOSTAT_RANK_CPUS")}
+        )
+
+    first, second = sorted(os.sched_getaffinity(0))
+    found = PyTorchDistributor(train, TWO).run().get_metrics()["found"]
+    assert found == [[{cpu}, "1", [first, second]] for cpu in (first, second)]
+    one = PyTorchDistributor(alone, PyTorchScalingConfig()).run().get_metrics()
+    assert one == {"masks": {(first, second)}, "of": None}
+
+
 def test_workers_start_when_a_training_is_near() -> None:
     """What the import of the package does: workers get ready behind it, and the training takes them."""
     pool.free()

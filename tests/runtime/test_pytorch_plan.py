@@ -27,6 +27,7 @@ from heliostat.modeling.distributors.pytorch._plan import (
     Placement,
     Position,
     may_restart,
+    own_cpus,
     plan_placement,
     positions,
     shared_devices,
@@ -131,6 +132,16 @@ def test_ranks_of_a_node_see_each_others_gpus() -> None:
     """A rank finds its own GPU at its local rank, as programs written for torchrun expect."""
     assert shared_devices([["3"], ["1"], ["0"]], [0, 0, 1]) == ["3,1", "3,1", "0"]
     assert shared_devices([["0", "1"], ["2", "3"]], [0, 0]) == ["0,1,2,3"] * 2
+
+
+def test_ranks_have_cpus_of_their_own_where_they_have_all() -> None:
+    """CPUs are divided among ranks that take all of a machine; where some are over, nobody is bound."""
+    usable = [0, 1, 4, 5]
+    assert [own_cpus(Position(rank, 2, rank, 2, 0), 2, usable) for rank in (0, 1)] == [[0, 1], [4, 5]]
+    assert own_cpus(Position(3, 4, 1, 2, 1), 2, usable) == [4, 5]  # counted on its node
+    assert own_cpus(Position(0, 2, 0, 2, 0), 1, usable) == []
+    assert own_cpus(Position(0, 1, 0, 1, 0), 4, usable) == []
+    assert own_cpus(Position(0, 2, 0, 2, 0), 0, []) == []
 
 
 def test_restarts_end() -> None:

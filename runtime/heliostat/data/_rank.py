@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from heliostat.exceptions import ConfigurationError
 
+CPUS_VARIABLE = "HELIOSTAT_RANK_CPUS"
+"""Set for a rank that runs on CPUs of its own: how many."""
+
 
 @dataclass(frozen=True)
 class Rank:
@@ -31,7 +34,12 @@ def current_rank() -> Rank | None:
     return Rank(int(rank), int(world_size)) if rank.isdigit() and world_size.isdigit() else None
 
 
-def local_ranks() -> int:
-    """How many ranks share this machine, as far as the environment says; 1 outside of training."""
-    found = os.environ.get("LOCAL_WORLD_SIZE", "")
-    return max(int(found), 1) if found.isdigit() else 1
+def rank_cpus(usable: int) -> int:
+    """Of the ``usable`` CPUs of this machine those for this rank: its own, or an equal part.
+
+    All of them outside of training, as far as the environment says.
+    """
+    own, ranks = os.environ.get(CPUS_VARIABLE, ""), os.environ.get("LOCAL_WORLD_SIZE", "")
+    if own.isdigit():
+        return max(int(own), 1)
+    return max(usable // max(int(ranks), 1), 1) if ranks.isdigit() else usable

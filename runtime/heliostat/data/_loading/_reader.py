@@ -16,7 +16,7 @@ from heliostat.data._loading._forms import Form, Tools, Unit
 from heliostat.data._loading._memory import Blocks
 from heliostat.data._loading._plan import Key, Shuffle, Window, permutation, span, windows
 from heliostat.data._loading._pool import in_order, usable_cpus
-from heliostat.data._rank import local_ranks
+from heliostat.data._rank import rank_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -92,7 +92,7 @@ def _width(recipe: Recipe, workers: int) -> tuple[int, int]:
     if recipe.in_turn:
         return 1, 2
     # One more than CPUs: while one waits for its columns, another moves rows.
-    cpus = max(usable_cpus() // (workers * local_ranks()), 1)
+    cpus = max(rank_cpus(usable_cpus()) // workers, 1)
     wished = recipe.threads or min(cpus + 1, _MOST_THREADS)
     row = recipe.form.row_bytes()
     unit = row * max(unit.rows for unit in recipe.units)

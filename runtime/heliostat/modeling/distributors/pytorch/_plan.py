@@ -120,6 +120,17 @@ def shared_devices(visible: Sequence[Sequence[str]], nodes: Sequence[int]) -> li
     return [",".join(dict.fromkeys(by_node[node])) for node in nodes]
 
 
+def own_cpus(position: Position, cpus: int, usable: Sequence[int]) -> Sequence[int]:
+    """CPUs that a rank of ``cpus`` CPUs has for itself, of those that it may use.
+
+    None where the ranks of its machine leave some over: then others may be on those that would be
+    chosen, while those that are left idle.
+    """
+    if not cpus or position.local_size < 2 or position.local_size * cpus != len(usable):
+        return []
+    return usable[position.local_rank * cpus : (position.local_rank + 1) * cpus]
+
+
 def may_restart(lost: int, config: PyTorchScalingConfig) -> bool:
     """Whether a training that lost processes ``lost`` times starts again."""
     return lost <= config.max_failures

@@ -23,6 +23,7 @@ from heliostat.modeling.distributors.pytorch import _process_group as group
 from heliostat.modeling.distributors.pytorch._frames import frames_of, is_lost_peer
 from heliostat.modeling.distributors.pytorch._job import End, Outcome, Pulse
 from heliostat.modeling.distributors.pytorch._logs import RankLog
+from heliostat.modeling.distributors.pytorch._own_cpus import on_own_cpus
 from heliostat.modeling.distributors.pytorch._rank_state import RankState, ResizeRequestedError
 from heliostat.modeling.distributors.pytorch._rows import RankRows
 from heliostat.modeling.distributors.pytorch.context import Context, set_context
@@ -59,6 +60,8 @@ def _train(worker: WorkerContext, job: Job, log: RankLog) -> None:
     with contextlib.ExitStack() as entered:
         entered.enter_context(_threads(job.cpus))
         entered.enter_context(group.process_group(job, device))
+        # After the group is up: its threads, which only pass on what comes, run where there is room.
+        entered.enter_context(on_own_cpus(job))
         state = RankState(worker, job, _scratch(job))
         entered.callback(state.close)
         entered.enter_context(_context(state))
