@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +141,19 @@ def test_a_cell_trains_and_shows_how(notebook: Notebook) -> None:
     logged = notebook.run("%logs").stdout
     assert "[rank 1] learned" in logged
     assert "loss" in logged
+
+
+def test_a_rank_that_raises_is_told_with_its_cell_and_line(notebook: Notebook) -> None:
+    """The cell ends with the first real exception, its rank, and the line of the cell where it was raised."""
+    notebook.run(
+        "def fails():\n"
+        "    if get_context().get_rank() == 1:\n"
+        "        raise ValueError('no such row')\n"
+        "    torch.distributed.barrier()\n"
+    )
+    error = notebook.run("PyTorchDistributor(fails, two).run()", timeout=60).error
+    assert re.search(r"rank 1: ValueError: no such row \(Cell In\[\d+\], line 3\)", error), error
+    assert "raise ValueError('no such row')" in error
 
 
 @pytest.mark.parametrize("way", ["the cell's interrupt", "the panel", "%cancel"])
