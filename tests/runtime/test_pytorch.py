@@ -540,8 +540,12 @@ def test_a_training_can_be_stopped(way: str, capsys: pytest.CaptureFixture[str])
         if way == "cancel":
             task.cancel()
         elif way == "terminal":
-            told.append(_cli.main(["cancel", "none such"]))
-            told.append(_cli.main(["cancel", task.snapshot.task_id]))
+            try:
+                told.append(_cli.main(["cancel", "none such"]))
+                told.append(_cli.main(["cancel", task.snapshot.task_id]))
+            finally:
+                if told != [1, 0]:
+                    task.cancel()
         else:
             os.kill(os.getpid(), signal.SIGINT)
 
