@@ -21,10 +21,12 @@ lab:  ## open JupyterLab beside the examples
 build:  ## build the lab extension anew if its sources changed, then reload the page
 	@scripts/setup.sh demo
 
+# In the order of the folders: the long files of the browser come first and the short ones of the docs
+# last, so that neither process waits for the other at the end.
 test:  ## all checks, then all tests
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory check
-	@$(bin)/pytest --numprocesses 2 --dist loadfile || \
+	@$(bin)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder || \
 	  { echo "What failed beside other tests is run once more, alone:"; \
 	    $(bin)/pytest --last-failed --last-failed-no-failures none; }
 
