@@ -2,65 +2,30 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import os
-import threading
-import weakref
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from heliostat._lease import NAME, Mode
-from heliostat._leased_connection import Asker, open_leased
-from heliostat._paths import data_directory
-from heliostat._settings import WAREHOUSE, Place, guard_of, of_driver, setting
+from heliostat._rows_in import SOURCE, as_reader, quote, register
+from heliostat._settings import Place, guard_of
+from heliostat._warehouse import connect, open_sessions, warehouse_path
 from heliostat.exceptions import ConfigurationError, DataError, WarehouseBusyError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import duckdb
 
-__all__ = ["SaveMode", "Session", "warehouse_path"]
+__all__ = ["SaveMode", "Session"]
 
 SaveMode = Literal["errorifexists", "overwrite", "append"]
 
-_SOURCE = "heliostat_source"
-_WAIT_VARIABLE = "HELIOSTAT_WAREHOUSE_WAIT"
-_WAIT_SECONDS = 30.0
 _SAVE_STATEMENTS: dict[SaveMode, str] = {
     "errorifexists": "CREATE TABLE {table} AS SELECT * FROM {source}",
     "overwrite": "CREATE OR REPLACE TABLE {table} AS SELECT * FROM {source}",
     "append": "INSERT INTO {table} BY NAME SELECT * FROM {source}",
 }
-
-
-def warehouse_path() -> Path:
-    """File of the warehouse: ``HELIOSTAT_WAREHOUSE``, else one in the user's data directory.
-
-    A Ray worker has the warehouse of the driver that it works for, as it is now.
-
-    Raises
-    ------
-    ConfigurationError
-        This is a worker on another machine, which the driver's warehouse is not on.
-    """
-    driver = of_driver()
-    configured = setting(WAREHOUSE)
-    if driver is not None and not driver.is_here and not os.environ.get(WAREHOUSE):
-        raise elsewhere(driver.warehouse, driver.place)
-    if configured:
-        return Path(configured).expanduser().absolute()
-    return data_directory() / "warehouse.duckdb"
-
-
-def elsewhere(path: str, place: Place) -> ConfigurationError:
-    """Make the error of a warehouse that this process does not reach."""
-    message = f"The warehouse {path} is on {place.host}, where the notebook runs, and not on this machine."
-    action = (
-        "Read it there, and pass rows, a dataset, or files on an object store; or set HELIOSTAT_WAREHOUSE"
-        " on this machine for a warehouse of its own."
-    )
-    return ConfigurationError(message, action, path=path, host=place.host)
 
 
 class Session:
@@ -88,8 +53,8 @@ class Session:
         self.path = Path(path).expanduser().absolute() if path is not None else warehouse_path()
         self._process = os.getpid()
         self._connection: duckdb.DuckDBPyConnection | None
-        self._connection, self._asker = _connect(self.path)
-        _open_sessions.add(self)
+        self._connection, self._asker = connect(self.path)
+        open_sessions.add(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         from heliostat.context import session_at
@@ -140,7 +105,7 @@ class Session:
             listed = ", ".join(self.tables()) or "none"
             message = f"There is no table {name!r} in {self.path}."
             raise DataError(message, f"Tables: {listed}.", table=name)
-        return connection.sql(f"SELECT * FROM {_quote(name)}")  # noqa: S608 - the name is quoted
+        return connection.sql(f"SELECT * FROM {quote(name)}")  # noqa: S608 - the name is quoted
 
     def sql(
         self, query: str, params: Sequence[Any] | Mapping[str, Any] | None = None
@@ -180,11 +145,11 @@ class Session:
             Also makes the data readable in SQL under this name, until the session closes.
         """
         connection = self._open_connection()
-        table = _as_arrow(data)
+        table = as_reader(data).read_all()
         if name is None:
             return connection.from_arrow(table)
         connection.register(name, table)
-        return connection.sql(f"SELECT * FROM {_quote(name)}")  # noqa: S608 - the name is quoted
+        return connection.sql(f"SELECT * FROM {quote(name)}")  # noqa: S608 - the name is quoted
 
     def relation_of(self, data: Any) -> duckdb.DuckDBPyRelation:
         """Make a relation over a pyarrow Dataset; columns and filters are pushed into it."""
@@ -220,14 +185,14 @@ class Session:
                 raise DataError(message, 'Use mode="overwrite" or mode="append".', table=name)
             if mode == "append" and not self._exists(name):
                 mode = "errorifexists"
-            _register(connection, df)
+            register(connection, df)
             try:
-                connection.execute(_SAVE_STATEMENTS[mode].format(table=_quote(name), source=_SOURCE))
+                connection.execute(_SAVE_STATEMENTS[mode].format(table=quote(name), source=SOURCE))
             except duckdb.Error as error:
                 message = f"The table {name!r} could not be saved: {error}"
                 raise DataError(message, table=name) from error
             finally:
-                connection.unregister(_SOURCE)
+                connection.unregister(SOURCE)
 
     def tables(self) -> list[str]:
         """Names of the tables, sorted; tables outside of the schema ``main`` as ``schema.table``."""
@@ -246,7 +211,7 @@ class Session:
             if not self._exists(name):
                 message = f"There is no table {name!r} in {self.path}."
                 raise DataError(message, table=name)
-            connection.execute(f"DROP TABLE {_quote(name)}")
+            connection.execute(f"DROP TABLE {quote(name)}")
 
     def _exists(self, name: str) -> bool:
         schema, _, table = name.rpartition(".")
@@ -281,82 +246,3 @@ class Session:
             action = "Call heliostat.context.get_active_session() for an open one."
             raise ConfigurationError(message, action)
         return self._connection
-
-
-_open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-_inherited: list[Session] = []
-
-
-def _keep_inherited() -> None:
-    """In a forked child: DuckDB's threads are gone, and to end its connections would wait for them."""
-    _inherited.extend(_open_sessions)
-    _open_sessions.clear()
-
-
-os.register_at_fork(after_in_child=_keep_inherited)
-
-
-@atexit.register
-def _close_all() -> None:
-    for session in list(_open_sessions):
-        # The system lets go of what somebody still reads.
-        with contextlib.suppress(WarehouseBusyError):
-            session.close()
-
-
-def _quote(name: str) -> str:
-    """Quote a table name, so that no name can be read as SQL."""
-    parts = name.split(".")
-    if not all(parts):
-        message = f"{name!r} is not a table name."
-        raise DataError(message, 'Write "table" or "schema.table".')
-    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
-
-
-def _register(connection: Any, df: Any) -> None:
-    """Make the rows of ``df`` readable under the name that ``save_as_table`` uses."""
-    import duckdb
-
-    try:
-        connection.register(_SOURCE, df if isinstance(df, duckdb.DuckDBPyRelation) else as_reader(df))
-    except duckdb.InvalidInputException:
-        # A relation of somebody else's connection: let that connection read it.
-        connection.register(_SOURCE, df.to_arrow_reader())
-
-
-def _as_arrow(data: Any) -> Any:
-    return as_reader(data).read_all()
-
-
-def as_reader(data: Any) -> Any:
-    """Stream whatever ``create_dataframe`` takes. Raises DataError when it cannot be read as rows."""
-    from heliostat.data._sources import source_of
-
-    if isinstance(data, Mapping | list):
-        import pyarrow as pa
-
-        table = pa.table(dict(data)) if isinstance(data, Mapping) else pa.Table.from_pylist(data)
-        return table.to_reader()
-    return source_of(data).reader()
-
-
-def _connect(path: Path) -> tuple[duckdb.DuckDBPyConnection, Asker]:
-    action = f"Set {WAREHOUSE} to a file that can be written."
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        message = f"The directory of the warehouse, {path.parent}, cannot be made: {error.strerror}."
-        raise ConfigurationError(message, action, path=str(path)) from error
-    return open_leased(path.resolve(), _wait_seconds())
-
-
-def _wait_seconds() -> float:
-    text = setting(_WAIT_VARIABLE)
-    try:
-        seconds = float(text) if text else _WAIT_SECONDS
-    except ValueError:
-        seconds = -1
-    if not 0 <= seconds < threading.TIMEOUT_MAX:
-        message = f"{_WAIT_VARIABLE} is {text!r}, which is not a number of seconds."
-        raise ConfigurationError(message, f"Use for example {_WAIT_SECONDS:g}.")
-    return seconds

@@ -8,14 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heliostat._session import Session, elsewhere, warehouse_path
+from heliostat._session import Session
 from heliostat._settings import guard_of, share
+from heliostat._warehouse import elsewhere, warehouse_path
 from heliostat.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from heliostat._settings import Place
 
-__all__ = ["get_active_session"]
+__all__ = ["Session", "get_active_session"]
 
 _lock = threading.Lock()
 _active: Session | None = None

@@ -10,7 +10,8 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from heliostat._session import Session, warehouse_path
+from heliostat._session import Session
+from heliostat._warehouse import warehouse_path
 from heliostat.context import get_active_session
 from heliostat.exceptions import ConfigurationError, DataError
 

@@ -299,7 +299,7 @@ def write_version(
 
 def _rows_of(data: Any) -> tuple[Any, str | None]:
     """Open a DataFrame as a stream; the SQL behind it comes too, if there is any that is not too long."""
-    from heliostat._session import as_reader
+    from heliostat._rows_in import as_reader
     from heliostat.data.data_connector import DataConnector
 
     query: str | None = data.sql_query() if hasattr(data, "sql_query") else None
