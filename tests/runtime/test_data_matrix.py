@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sqlite3
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -207,6 +208,26 @@ def test_every_source_in_every_form(world: World, kind: str) -> None:
             connector.count()
     else:
         assert connector.count() == 10
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_workers_read_every_source(world: World, kind: str) -> None:
+    """A connector of each kind is executed in a worker of Ray, which has nothing but its pickle."""
+    import ray
+
+    if kind == "Arrow reader":
+        with pytest.raises(DataError, match="in this process only"):
+            pickle.dumps(SOURCES[kind](world))
+        return
+
+    def work(pickled: bytes) -> tuple[int, list[tuple[Any, ...]], list[str]]:
+        connector = pickle.loads(pickled)
+        rows = [tuple(row.values()) for row in connector.to_arrow().to_pylist()]
+        (batch,) = connector.to_torch_dataset(batch_size=10)
+        return connector.count(), rows, [str(value) for value in list(batch.values())[1]]
+
+    found = ray.get(ray.remote(num_cpus=0)(work).remote(pickle.dumps(SOURCES[kind](world))))
+    assert found == (10, ROWS, [text for _, text, _ in ROWS])
 
 
 def _tensor(name: str) -> tuple[Any, ...] | str:

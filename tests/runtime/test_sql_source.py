@@ -16,6 +16,7 @@ import psutil
 import pyarrow as pa
 import pytest
 from tests.support.owner import wait_for
+from tests.support.postgres import QUOTED
 
 from heliostat.data import DataConnector
 from heliostat.data._sources._sql import SqlSource
@@ -200,6 +201,31 @@ def test_a_connector_reads_a_named_connection(
         connector.to_reader(["nope"])
     with pytest.raises(ConfigurationError, match="no connection 'shup'"):
         DataConnector.from_sql("SELECT 1", "shup")
+
+
+def test_a_wrong_password_ends_every_verb(postgres: PostgresServer) -> None:
+    """Making a connector asks nobody; whatever reads says that the password is wrong, and not what it is."""
+    connector = DataConnector.from_sql("SELECT 1 AS x", postgres.uri.replace(QUOTED, "tops3cret%2F1"))
+    verbs: tuple[Callable[[], Any], ...] = (
+        connector.count,
+        connector.to_arrow,
+        connector.to_pandas,
+        lambda: connector.schema,
+        lambda: connector.to_torch_dataset(batch_size=1),
+        lambda: list(connector.to_huggingface_dataset(streaming=True)),
+    )
+    for verb in verbs:
+        with pytest.raises(ConfigurationError, match="password authentication failed") as refused:
+            verb()
+        assert "tops3cret" not in str(refused.value)
+
+
+def test_wide_rows_of_a_query_with_parameters_come_a_few_at_a_time(ask: Ask) -> None:
+    """Batches from a cursor of the server are bounded in bytes: as many rows as fit, none lost."""
+    query = "SELECT n, repeat('x', 60000) AS text FROM generate_series(1, $1) n"
+    batches = list(ask(query, 2500).reader())
+    assert [row for batch in batches for row in batch["n"].to_pylist()] == list(range(1, 2501))
+    assert max(batch.nbytes for batch in batches) < 80 << 20
 
 
 _SLOW = "SELECT pg_sleep(60)::text, '{}' AS x"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from heliostat.data._sources._base import BATCH_ROWS, Source, selected, streamed
+from heliostat.data._sources._base import Source, selected, streamed
 from heliostat.data._sources._tensors import stacked, tensor_array
+from heliostat.data._sources._width import BATCH_ROWS
 from heliostat.exceptions import DataError
 
 if TYPE_CHECKING:

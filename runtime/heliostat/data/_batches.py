@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from heliostat.data._arrays import as_arrays
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from heliostat.data._sources import Source
 
 SHUFFLE_ROWS = 262_144
-"""Rows that are in memory at a time while they are shuffled."""
+"""Rows that are in memory at a time while they are shuffled, at most."""
+SHUFFLE_BYTES = 256 << 20
+"""Bytes of such rows, about."""
 
 
 def batches(
@@ -33,7 +36,8 @@ def batches(
     Parameters
     ----------
     shuffle:
-        Permute the rows within windows of ``SHUFFLE_ROWS``, by NumPy's global random state.
+        Permute the rows by NumPy's global random state, within windows of ``SHUFFLE_ROWS``, or of
+        fewer where rows are wide.
     drop_last_batch:
         Leave out the last batch if it has fewer rows.
 
@@ -47,7 +51,7 @@ def batches(
     def read() -> Iterator[dict[str, npt.NDArray[np.generic]]]:
         tables: Iterable[Any] = source.reader(columns)
         if shuffle:
-            tables = (_permuted(table) for table in rebatched(tables, max(SHUFFLE_ROWS, size)))
+            tables = _shuffled(tables, size)
         for table in rebatched(tables, size):
             if table.num_rows == size or not drop_last_batch:
                 yield as_arrays(table)
@@ -82,6 +86,16 @@ def checked_batch_size(batch_size: Any) -> int:
         message = f"batch_size={batch_size!r} is not a number of rows."
         raise ConfigurationError(message, "Pass 1 or more.")
     return batch_size
+
+
+def _shuffled(parts: Iterable[Any], least: int) -> Iterator[pa.Table]:
+    """Permute windows of ``SHUFFLE_ROWS`` rows, or of fewer where rows are wide."""
+    running = iter(parts)
+    first = next(running, None)
+    if first is not None:
+        fitting = SHUFFLE_BYTES // max(first.nbytes // max(first.num_rows, 1), 1)
+        window = max(min(SHUFFLE_ROWS, fitting), least)
+        yield from map(_permuted, rebatched(itertools.chain([first], running), window))
 
 
 def _permuted(table: pa.Table) -> pa.Table:

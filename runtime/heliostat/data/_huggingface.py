@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import datasets
 from datasets.iterable_dataset import ArrowExamplesIterable
 
-from heliostat.data._batches import SHUFFLE_ROWS, rebatched
+from heliostat.data._batches import rebatched
 from heliostat.data._sources._base import streamed as stream
+from heliostat.data._sources._width import guessed, rows_at_once
 from heliostat.exceptions import DataError
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from heliostat.data._sources import Source
+
+
+_SHUFFLE_ROWS = 10_000
+"""Rows that are held to shuffle a stream; fewer where they are wide."""
 
 
 def loaded(source: Source, limit: int | None, *, shuffle: bool) -> datasets.Dataset:
@@ -37,7 +42,8 @@ def streamed(
     dataset = datasets.IterableDataset(
         ArrowExamplesIterable(_tables, settings), datasets.DatasetInfo(features=features)
     )
-    return dataset.shuffle(buffer_size=min(SHUFFLE_ROWS, 10_000)) if shuffle else dataset
+    held = min(_SHUFFLE_ROWS, rows_at_once(guessed(source.schema())))
+    return dataset.shuffle(buffer_size=held) if shuffle else dataset
 
 
 def _tables(

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from heliostat.data.data_connector import DataConnector
 
 
+_STREAM_BUFFER = 1 << 20
+"""Bytes of a column that are read at a time while a row group is streamed."""
+
+
 @dataclass(frozen=True)
 class RowSlice:
     """Rows ``start`` (counted in) to ``stop`` (not) of one row group of one Parquet file."""
@@ -70,17 +74,30 @@ class Shard:
             A file is gone, has changed, or cannot be decoded; it is named.
         """
         wanted = columns if columns is not None else self.columns
+        for file, piece in self._opened():
+            with reading(f"The file {piece.path}", file=piece.path):
+                yield decoded(file, piece, wanted)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Decode the rows of ``columns`` a few at a time. Raises DataError, as ``tables``."""
+        for file, piece in self._opened(buffer_size=_STREAM_BUFFER):
+            with reading(f"The file {piece.path}", file=piece.path):
+                yield from streamed(file, piece, columns)
+
+    def _opened(self, **options: Any) -> Iterator[tuple[pq.ParquetFile, RowSlice]]:
+        """Each slice with its file, which is opened once for slices that follow each other."""
         for (filesystem, path, size), group in itertools.groupby(
             self.slices, key=lambda piece: (piece.filesystem, piece.path, piece.size)
         ):
-            with opened(path, filesystem, size) as file:
+            with opened(path, filesystem, size, **options) as file:
                 for piece in group:
-                    with reading(f"The file {path}", file=path):
-                        yield decoded(file, piece, wanted)
+                    yield file, piece
 
 
 @contextmanager
-def opened(path: str, filesystem: Any = None, size: int | None = None) -> Iterator[pq.ParquetFile]:
+def opened(
+    path: str, filesystem: Any = None, size: int | None = None, **options: Any
+) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file of a shard. Raises DataError when it is gone or not as it was."""
     import contextlib
 
@@ -94,7 +111,7 @@ def opened(path: str, filesystem: Any = None, size: int | None = None) -> Iterat
             if size is not None and raw.size() != size:
                 message = f"The file {path} has changed: it had {size} bytes and has {raw.size()}."
                 raise DataError(message, "Start again.", file=path)
-            file = stack.enter_context(pq.ParquetFile(raw))
+            file = stack.enter_context(pq.ParquetFile(raw, **options))
         yield file
 
 
@@ -116,6 +133,22 @@ def decoded(file: pq.ParquetFile, piece: RowSlice, columns: Sequence[str] | None
         if first >= piece.stop:
             break
     return _plain(pa.Table.from_batches(batches), names)
+
+
+def streamed(file: pq.ParquetFile, piece: RowSlice, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Decode one slice, a few rows at a time."""
+    from heliostat.data._sources._width import measured, rows_at_once
+
+    names = checked_columns(file.schema_arrow, columns)
+    size = rows_at_once(measured(file.metadata, file.schema_arrow, names), piece.stop)
+    first = 0
+    for batch in file.iter_batches(size, row_groups=[piece.row_group], columns=names, use_threads=False):
+        low, high = max(piece.start - first, 0), min(piece.stop - first, batch.num_rows)
+        first += batch.num_rows
+        if low < high:
+            yield batch.slice(low, high - low)
+        if first >= piece.stop:
+            break
 
 
 @contextmanager

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 ROW_GROUP_ROWS = 65_536
-"""Rows of a row group: the unit that is decoded."""
+"""Rows of a row group, at most: the unit that is decoded."""
+_ROW_GROUP_BYTES = 64 << 20
 
 _DIRECTORY_VARIABLE = "HELIOSTAT_SPILL_DIR"
 _ACTION = f"Free some space, or set {_DIRECTORY_VARIABLE} to a directory with more."
@@ -82,7 +83,8 @@ def write_parquet(reader: pa.RecordBatchReader, path: Path) -> tuple[RowSlice, .
 
             for batch in reader:
                 held.append(batch)
-                if sum(part.num_rows for part in held) >= ROW_GROUP_ROWS:
+                rows = sum(part.num_rows for part in held)
+                if rows >= ROW_GROUP_ROWS or sum(part.nbytes for part in held) >= _ROW_GROUP_BYTES:
                     write()
             if held:
                 write()

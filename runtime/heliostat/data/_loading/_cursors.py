@@ -70,8 +70,10 @@ class Cursors:
         cursor = self._waiting_for(place, part.start)
         if cursor is None:
             file = opened()
+            # No more than a part has: where rows are wide, parts are of few.
+            rows = min(_BATCH_ROWS, part.rows)
             batches = file.iter_batches(
-                _BATCH_ROWS, row_groups=[part.row_group], columns=list(names), use_threads=False
+                rows, row_groups=[part.row_group], columns=list(names), use_threads=False
             )
             cursor = _Cursor(place, file, batches)
         try:

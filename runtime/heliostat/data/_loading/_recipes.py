@@ -10,11 +10,14 @@ import numpy as np
 from heliostat._extras import require
 from heliostat.data._loading._cache import cache_directory
 from heliostat.data._loading._columns import is_number, is_plain
-from heliostat.data._loading._decode import MOST_PARTS, PART_BYTES, usable_polars
-from heliostat.data._loading._forms import Columns, Dense, Form, Unit
+from heliostat.data._loading._decode import MOST_PARTS, PART_BYTES, Decoder, usable_polars
+from heliostat.data._loading._dense import Dense
+from heliostat.data._loading._forms import Form, Unit
+from heliostat.data._loading._named import Columns
 from heliostat.data._loading._plan import Shuffle, coalesced
 from heliostat.data._loading._reader import Recipe
 from heliostat.data._shards import parts_of
+from heliostat.data._sources._width import measured
 from heliostat.exceptions import ConfigurationError, DataError
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 UNIT_ROWS = 65_536
 """Row groups with fewer rows are joined to units of as many."""
 
-_LEAST_PART_ROWS = 1024
+_LEAST_PART_ROWS = 64
 
 DEFAULT_WINDOW = 2
 """Units of a shuffle window."""
@@ -94,7 +97,7 @@ def make_recipe(
     if not sum(rows):
         message = "There are no rows to make batches of."
         raise DataError(message, "Check the source, or the filter before it.")
-    form = _form(schema, columns, feature_cols, label_col, dtype)
+    form = _form(slices, schema, columns=columns, features=feature_cols, label=label_col, dtype=dtype)
     most = max(PART_BYTES // max(form.row_bytes(), 1), _LEAST_PART_ROWS)
     pieces, origins = _parts(slices, most)
     in_turn = len(pieces) > len(slices) and not _skips(slices, pieces, form)
@@ -169,7 +172,9 @@ def _cache(wish: bool | str | PathLike[str]) -> str | None:
 
 
 def _form(
+    slices: Sequence[RowSlice],
     schema: pa.Schema,
+    *,
     columns: Sequence[str] | None,
     features: Sequence[str] | None,
     label: str | None,
@@ -178,7 +183,7 @@ def _form(
     if features is None and label is None:
         names = tuple(schema.names if columns is None else columns)
         _require(schema, names)
-        return Columns(names, sum(_width(schema.field(name).type) for name in names))
+        return Columns(names, measured(Decoder().footer(slices[0]), schema, names))
     if columns is not None:
         message = "columns and feature_cols were both passed."
         raise ConfigurationError(message, "Pass feature_cols and label_col for one matrix, or columns.")
@@ -225,11 +230,3 @@ def _label_dtype(schema: pa.Schema, label: str) -> str:
     if types.is_dictionary(kind):
         kind = kind.value_type
     return np.dtype(kind.to_pandas_dtype()).name if is_plain(kind) else "float64"
-
-
-def _width(kind: pa.DataType) -> int:
-    """Bytes of a value, about."""
-    try:
-        return max(int(kind.bit_width) // 8, 1)
-    except ValueError:
-        return 64

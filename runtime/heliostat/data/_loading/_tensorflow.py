@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf  # type: ignore[import-untyped]
 
-from heliostat.data._loading._forms import Dense
+from heliostat.data._loading._dense import Dense
 from heliostat.data._loading._reader import batches
 from heliostat.exceptions import DataError
 

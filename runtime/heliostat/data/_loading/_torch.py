@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from heliostat.data._loading._forms import Dense
+from heliostat.data._loading._dense import Dense
 from heliostat.data._loading._reader import batches
 from heliostat.exceptions import ConfigurationError
 

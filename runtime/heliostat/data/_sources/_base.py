@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from heliostat.data._shards import RowSlice
     from heliostat.data.data_source import DataSource
 
-BATCH_ROWS = 65_536
-"""Rows of one batch that is streamed."""
-
 
 class Source(ABC):
     """Rows that can be read as Arrow, from the start, as often as asked.
@@ -146,7 +143,7 @@ def reading(what: str, action: str = "", **fields: Any) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         message = f"{what} is not there."
-        raise DataError(message, action, **fields) from error
+        raise DataError(message, "Check its name, and whether somebody removed it.", **fields) from error
     except (pa.ArrowException, OSError) as error:
         message = f"{what} cannot be read: {reason(error)}."
         raise DataError(message, action, **fields) from error

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from heliostat.data._sources._base import BATCH_ROWS, Source, reading, selected, streamed
+from heliostat.data._sources._base import Source, reading, selected, streamed
 from heliostat.data._sources._tensors import standard, standard_schema
+from heliostat.data._sources._width import guessed, measured, rows_at_once
 from heliostat.exceptions import DataError
 
 if TYPE_CHECKING:
@@ -43,18 +44,35 @@ class ArrowDatasetSource(Source):
 
     def reader(self, columns: Sequence[str] | None = None, limit: int | None = None) -> pa.RecordBatchReader:
         schema = selected(self.schema(), columns)
-        return streamed(schema, self._batches(schema.names, limit), limit)
+        return streamed(schema, self._batches(schema, limit), limit)
 
     def slices(self) -> tuple[RowSlice, ...] | None:
         files = self._parquet()
         return None if files is None else files.slices()
 
-    def _batches(self, columns: Sequence[str], limit: int | None) -> Iterator[Any]:
-        size = BATCH_ROWS if limit is None else max(min(limit, BATCH_ROWS), 1)
+    def _batches(self, schema: pa.Schema, limit: int | None) -> Iterator[Any]:
         with reading("The pyarrow Dataset"):
             yield from self.dataset.to_batches(
-                columns=list(columns), batch_size=size, batch_readahead=_READAHEAD, fragment_readahead=1
+                columns=schema.names,
+                batch_size=rows_at_once(self._width(schema), limit),
+                batch_readahead=_READAHEAD,
+                fragment_readahead=1,
             )
+
+    def _width(self, schema: pa.Schema) -> int:
+        """Bytes of a row: the first Parquet file tells, else the types do."""
+        import pyarrow.dataset as pads
+
+        # One that was filtered does not give its files out.
+        known = isinstance(self.dataset, pads.FileSystemDataset)
+        try:
+            first = next(iter(self.dataset.get_fragments()), None) if known else None
+        except ValueError:
+            first = None
+        if not isinstance(first, pads.ParquetFileFragment):
+            return guessed(schema)
+        own = [name for name in schema.names if name in first.physical_schema.names]
+        return measured(first.metadata, first.physical_schema, own)
 
     def _parquet(self) -> ParquetSource | None:
         """Its files, if they are Parquet and have all of its rows and columns as they are."""
@@ -97,18 +115,19 @@ class HuggingFaceSource(Source):
     def count(self) -> int:
         if hasattr(self.dataset, "__len__"):
             return len(self.dataset)
-        return sum(table.num_rows for table in self.dataset.with_format("arrow").iter(BATCH_ROWS))
+        size = rows_at_once(guessed(self.schema()))
+        return sum(table.num_rows for table in self.dataset.with_format("arrow").iter(size))
 
     def reader(self, columns: Sequence[str] | None = None, limit: int | None = None) -> pa.RecordBatchReader:
         schema = selected(self.schema(), columns)
         dataset = self.dataset if columns is None else self.dataset.select_columns(schema.names)
         if limit is not None:
             dataset = dataset.take(min(limit, len(dataset)) if hasattr(dataset, "__len__") else limit)
-        return streamed(schema, self._batches(dataset), limit)
+        return streamed(schema, self._batches(dataset, rows_at_once(guessed(schema))), limit)
 
-    def _batches(self, dataset: Any) -> Iterator[Any]:
+    def _batches(self, dataset: Any, size: int) -> Iterator[Any]:
         with reading("The Hugging Face dataset"):
-            for table in dataset.with_format("arrow").iter(BATCH_ROWS):
+            for table in dataset.with_format("arrow").iter(size):
                 yield from standard(table).to_batches()
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from heliostat.data._sources._base import BATCH_ROWS, Source, listed, reading, selected, streamed
+from heliostat.data._sources._base import Source, listed, reading, selected, streamed
+from heliostat.data._sources._width import measured, rows_at_once
 from heliostat.exceptions import DataError
 
 if TYPE_CHECKING:
@@ -84,23 +85,23 @@ class ParquetSource(Source):
 
     def _batches(self, schema: pa.Schema, columns: Sequence[str], limit: int | None) -> Iterator[Any]:
         first = self.files[0].location.url
-        size = BATCH_ROWS if limit is None else max(min(limit, BATCH_ROWS), 1)
         for entry in self.files:
             url = entry.location.url
             with opened(entry, buffer_size=_STREAM_BUFFER) as file, reading(f"The file {url}", file=url):
                 refuse_drift(schema, plain(file.schema_arrow), url, first)
-                for groups in _runs(file.metadata):
+                size = rows_at_once(measured(file.metadata, schema, columns), limit)
+                for groups in _runs(file.metadata, size):
                     yield from file.iter_batches(size, row_groups=groups, columns=list(columns))
 
 
-def _runs(metadata: pq.FileMetaData) -> Iterator[list[int]]:
-    """Row groups to read at a time: Arrow keeps what it read of all of them until it is through."""
+def _runs(metadata: pq.FileMetaData, least: int) -> Iterator[list[int]]:
+    """Row groups to read at a time, ``least`` rows: Arrow keeps what it read of all until it is through."""
     groups: list[int] = []
     rows = 0
     for group in range(metadata.num_row_groups):
         groups.append(group)
         rows += metadata.row_group(group).num_rows
-        if rows >= BATCH_ROWS:
+        if rows >= least:
             yield groups
             groups, rows = [], 0
     if groups:

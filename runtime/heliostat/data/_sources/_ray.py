@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from heliostat.data._sources._base import BATCH_ROWS, Source, selected, streamed
+from heliostat.data._sources._base import Source, selected, streamed
 from heliostat.data._sources._tensors import standard, standard_schema
+from heliostat.data._sources._width import BATCH_ROWS, guessed, rows_at_once
 from heliostat.exceptions import DataError
 
 if TYPE_CHECKING:
@@ -43,9 +44,10 @@ class RaySource(Source):
         schema = selected(self.schema(), columns)
         dataset = self.dataset if columns is None else self.dataset.select_columns(schema.names)
         dataset = dataset if limit is None else dataset.limit(limit)
-        return streamed(schema, (b for t in _arrow_batches(dataset) for b in t.to_batches()), limit)
+        tables = _arrow_batches(dataset, rows_at_once(guessed(schema)))
+        return streamed(schema, (b for t in tables for b in t.to_batches()), limit)
 
 
-def _arrow_batches(dataset: Any) -> Iterator[Any]:
-    for table in dataset.iter_batches(batch_format="pyarrow", batch_size=BATCH_ROWS, prefetch_batches=1):
+def _arrow_batches(dataset: Any, size: int = BATCH_ROWS) -> Iterator[Any]:
+    for table in dataset.iter_batches(batch_format="pyarrow", batch_size=size, prefetch_batches=1):
         yield standard(table)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heliostat.data._sources._base import BATCH_ROWS, Source, checked_columns
+from heliostat.data._sources._base import Source, selected
+from heliostat.data._sources._width import guessed, rows_at_once
 from heliostat.data.data_source import DataFrameInfo
 from heliostat.exceptions import DataError
 
@@ -58,13 +59,13 @@ class RelationSource(Source):
         import duckdb
 
         relation = self.relation
+        schema = selected(self.schema(), columns)
         if columns is not None:
-            names = checked_columns(self.schema(), columns)
-            relation = relation.select(*(duckdb.ColumnExpression(name) for name in names))
+            relation = relation.select(*(duckdb.ColumnExpression(name) for name in schema.names))
         if limit is not None:
             relation = relation.limit(limit)
         try:
-            return relation.to_arrow_reader(BATCH_ROWS)
+            return relation.to_arrow_reader(rows_at_once(guessed(schema)))
         except duckdb.Error as error:
             message = f"The relation cannot be read: {error}"
             raise DataError(message) from error

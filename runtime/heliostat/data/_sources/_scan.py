@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from heliostat.data._sources._base import BATCH_ROWS, Source, reading, selected, streamed
+from heliostat.data._sources._base import Source, reading, selected, streamed
 from heliostat.data._sources._parquet import plain, refuse_drift
+from heliostat.data._sources._width import guessed, measured, rows_at_once
 from heliostat.exceptions import DataError
 
 if TYPE_CHECKING:
@@ -58,10 +59,14 @@ class ScannedSource(Source):
 
     def count(self) -> int:
         format_, partitioning = self._format(), self._partitioning()
+        keys = [] if partitioning is None else partitioning.schema.names
+        schema = self.schema()
         rows = 0
         for entry in self.files:
             with _named(entry):
-                rows += self._fragment(entry, format_, partitioning).count_rows()
+                fragment = self._fragment(entry, format_, partitioning)
+                self._refuse_drift(schema, fragment, keys, entry)
+                rows += fragment.count_rows()
         return rows
 
     def reader(self, columns: Sequence[str] | None = None, limit: int | None = None) -> pa.RecordBatchReader:
@@ -92,23 +97,29 @@ class ScannedSource(Source):
     def _batches(self, schema: pa.Schema, columns: Sequence[str], limit: int | None) -> Iterator[Any]:
         format_, partitioning = self._format(), self._partitioning()
         keys = [] if partitioning is None else partitioning.schema.names
-        size = BATCH_ROWS if limit is None else max(min(limit, BATCH_ROWS), 1)
+        narrowed = selected(schema, columns)
         for entry in self.files:
             with _named(entry):
                 fragment = self._fragment(entry, format_, partitioning)
-                if self._declared is None:
-                    self._refuse_drift(schema, plain(fragment.physical_schema), keys, entry)
+                self._refuse_drift(schema, fragment, keys, entry)
+                width = guessed(narrowed)
+                if self._kind == "parquet":
+                    own = [name for name in columns if name in fragment.physical_schema.names]
+                    width = measured(fragment.metadata, fragment.physical_schema, own)
                 yield from fragment.to_batches(
                     schema=schema,
                     columns=list(columns),
-                    batch_size=size,
+                    batch_size=rows_at_once(width, limit),
                     batch_readahead=_READAHEAD,
                     fragment_readahead=1,
                 )
 
-    def _refuse_drift(self, schema: pa.Schema, found: pa.Schema, keys: Sequence[str], entry: Entry) -> None:
+    def _refuse_drift(self, schema: pa.Schema, fragment: Any, keys: Sequence[str], entry: Entry) -> None:
         import pyarrow as pa
 
+        if self._declared is not None:
+            return
+        found = plain(fragment.physical_schema)
         own = pa.schema([field for field in schema if field.name not in keys])
         if self._kind in ("csv", "tsv", "json"):
             # Their types are guesses from the first part of the file; Arrow reads them as those of the first.

@@ -29,8 +29,7 @@ class ShardSource(Source):
 
     def reader(self, columns: Sequence[str] | None = None, limit: int | None = None) -> pa.RecordBatchReader:
         schema = selected(self._schema, columns)
-        tables = self._shard.tables(schema.names)
-        return streamed(schema, (batch for table in tables for batch in table.to_batches()), limit)
+        return streamed(schema, self._shard.batches(schema.names), limit)
 
     def slices(self) -> tuple[RowSlice, ...]:
         return self._shard.slices

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from heliostat.data._sources._base import BATCH_ROWS, Source, selected, streamed
+from heliostat.data._sources._base import Source, selected, streamed
+from heliostat.data._sources._width import BATCH_ROWS
 from heliostat.data.data_source import DataFrameInfo
 from heliostat.exceptions import DataError
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from heliostat._connections import Connection, find
-from heliostat.data._sources._base import BATCH_ROWS, Source, checked_columns
+from heliostat.data._sources._base import Source, checked_columns
 from heliostat.data._sources._sql_read import Rows
+from heliostat.data._sources._width import BATCH_ROWS, rows_at_once
 from heliostat.data.data_source import DataFrameInfo
 from heliostat.exceptions import ConfigurationError, DataError
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 _MISMATCH = re.compile(
     r"Type mismatch in column (?P<index>\d+): expected (?P<expected>\w+) but got (?P<got>\S+)"
 )
+
+
+_FIRST_ROWS = 1024
+"""Of a query on a server's cursor: they tell how wide rows are."""
 
 
 @dataclass(frozen=True)
@@ -111,16 +116,17 @@ def _postgresql(cursor: Any, statement: str, params: tuple[Any, ...]) -> Generat
     # With parameters the driver would take the whole result at once; a cursor of the server does not.
     cursor.execute(f"DECLARE heliostat_cursor NO SCROLL CURSOR FOR {statement}", params)
     cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})
-    first = True
+    first, size = True, _FIRST_ROWS
     while True:
-        cursor.execute(f"FETCH FORWARD {BATCH_ROWS} FROM heliostat_cursor")
+        cursor.execute(f"FETCH FORWARD {size} FROM heliostat_cursor")
         table = cursor.fetch_arrow_table()
         if first:
             yield table.schema
             first = False
         yield from table.to_batches()
-        if table.num_rows < BATCH_ROWS:
+        if table.num_rows < size:
             return
+        size = rows_at_once(table.nbytes // size)
 
 
 def _sqlite(cursor: Any, statement: str, params: tuple[Any, ...]) -> Generator[Any, None, None]:
