@@ -1,0 +1,92 @@
+"""A table that is larger than what its reader may take goes through every output that streams."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SIZE = 1_310_720_000
+"""Bytes of the rows of either table."""
+WIDE, NARROW = 20_000, 20_480_000
+
+_MEASURE = """
+import json, sys
+import datasets, polars, pyarrow.dataset as pads, torch
+from heliostat.data import DataConnector
+
+path, output = sys.argv[1:3]
+connector = DataConnector.from_sources(None, [path])
+
+def anonymous():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) * 1024
+
+def loaded(**options):
+    for batch in connector.to_torch_dataset(batch_size=256, drop_last_batch=False, **options):
+        yield len(batch["n"])
+
+def huggingface():
+    return connector.to_huggingface_dataset(streaming=True, batch_size=256)
+
+def scanned():
+    return DataConnector.from_dataframe(pads.dataset(path))
+
+streamed = {
+    "arrow": lambda: (batch.num_rows for batch in connector.to_reader()),
+    "arrow of a dataset": lambda: (batch.num_rows for batch in scanned().to_reader()),
+    "torch": lambda: loaded(),
+    "torch window": lambda: loaded(shuffle=True),
+    "hugging face rows": lambda: (1 for _ in huggingface()),
+    "hugging face": lambda: (len(rows) for rows in huggingface().with_format("arrow").iter(256)),
+}
+rows, most, before = 0, 0, anonymous()
+for number, count in enumerate(streamed[output]()):
+    rows += count
+    if number % 4 == 0:
+        most = max(most, anonymous() - before)
+print(json.dumps({"rows": rows, "grown": most}))
+"""
+
+
+@pytest.fixture(scope="module", params=["wide", "narrow"])
+def table(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few large values in a row, such as images; or many numbers. Small on disk either way."""
+    path = tmp_path_factory.mktemp("memory") / f"{request.param}.parquet"
+    if request.param == "wide":
+        image = [f"{row:8}".encode() + bytes(SIZE // WIDE - 8) for row in range(500)]
+        part = pa.table({"n": range(500), "image": image})
+    else:
+        numbers = pa.array(range(512_000), pa.int64())
+        part = pa.table(dict.fromkeys("nabcdefg", numbers))
+    with pq.ParquetWriter(path, part.schema, compression="zstd", use_dictionary=False) as writer:
+        for _ in range(40):
+            writer.write_table(part)
+    return path
+
+
+@pytest.mark.parametrize(
+    "output",
+    ["arrow", "arrow of a dataset", "torch", "torch window", "hugging face", "hugging face rows"],
+)
+def test_memory_is_bounded(table: Path, output: str) -> None:
+    """Of 1.3 GB of rows less than a quarter is held at a time, whether rows are large or many."""
+    if (output, table.stem) == ("hugging face rows", "narrow"):
+        pytest.skip("20 million rows one by one take minutes")
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _MEASURE, str(table), output],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(told.stdout)
+    assert found["rows"] == (WIDE if "wide" in table.name else NARROW)
+    assert found["grown"] < SIZE / 4
