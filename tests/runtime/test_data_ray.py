@@ -12,6 +12,7 @@ import heliostat
 from heliostat._session import Session
 from heliostat.data import DataConnector, ShardedDataConnector
 from heliostat.data._shards import sharded
+from heliostat.data.arrow_ingestor import ArrowIngestor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,3 +100,18 @@ def test_a_ray_dataset_is_a_source(runtime: Any, tmp_path: Path) -> None:
         assert [shard.rows for shard in shards] == [50, 50]
     with ShardedDataConnector.from_ray_ds(dataset).laid_out(2, str(tmp_path)) as placed:
         assert placed.count() == 100
+
+
+class Own(ArrowIngestor):
+    """An ingestor that has the optional method."""
+
+    def to_ray_dataset(self) -> Any:
+        """Make another data set than the rows would."""
+        import ray
+
+        return ray.data.range(3)
+
+
+def test_an_ingestor_may_make_the_ray_dataset(runtime: Any) -> None:
+    """The optional method of an ingestor is what to_ray_dataset calls."""
+    assert DataConnector.from_dataframe(TABLE, Own).to_ray_dataset().count() == 3
