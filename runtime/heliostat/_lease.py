@@ -149,8 +149,6 @@ class Lease:
         for descriptor in descriptors:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
-        # Their numbers may be those of other files by the time that a forked child comes here.
-        self._lock = self._turn = -1
         self._locked = None
 
     def _attach(self, mode: Mode, deadline: float) -> None:

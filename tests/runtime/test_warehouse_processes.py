@@ -233,20 +233,6 @@ def test_a_forked_process_and_a_pickle_get_a_session_of_their_own(
         assert copy.path == path
 
 
-def test_a_forked_process_closes_no_file_of_a_closed_session(path: Path) -> None:
-    """What a closed session had open may be somebody else's number by then, such as a pipe's."""
-    code = (
-        "import os, sys\nfrom heliostat.context import Session\n"
-        "session = Session(sys.argv[1])\nsession.close()\n"
-        "pipes = [os.pipe() for _ in range(4)]\n"
-        "child = os.fork()\n"
-        "if child == 0:\n"
-        "    os._exit(sum(os.write(end, b'x') for _, end in pipes))\n"
-        "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4\n"
-    )
-    subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
-
-
 def test_two_sessions_in_one_process(path: Path) -> None:
     """Sessions of one warehouse in one process read together and write in turn."""
     with Session(path) as first, Session(path) as second:
