@@ -18,12 +18,12 @@ from pyarrow import feather
 from heliostat._file_cache import FileCacheConfig
 from heliostat._stages import open_location
 from heliostat.data import DataConnector, ShardedDataConnector
-from heliostat.data._rank import clear_rank, set_rank
 from heliostat.exceptions import ConfigurationError, DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.runtime.conftest import AsRank
     from tests.support.s3 import S3Server
 
 SIZE = 20_000 * 20 * 8
@@ -53,21 +53,16 @@ def test_columns_and_limits_reach_the_object(s3: S3Server, place: str) -> None:
     assert s3.bytes_sent() - before < SIZE / 3
 
 
-def test_a_part_of_the_rows_reaches_the_object(s3: S3Server, place: str) -> None:
+def test_a_part_of_the_rows_reaches_the_object(s3: S3Server, place: str, as_rank: AsRank) -> None:
     """A rank fetches the rows that are its own, and of them the columns that it asks for."""
     connector = ShardedDataConnector.from_sources([place], use_file_cache=False)
-    set_rank(2, 4)
-    try:
-        before = s3.bytes_sent()
-        (batch,) = connector.get_shard().to_torch_dataset(batch_size=5000, columns=["c7"])
-        assert s3.bytes_sent() - before < SIZE / 10
-        np.testing.assert_array_equal(
-            batch["c7"].ravel(), np.random.default_rng(7).random(20_000)[10_000:15_000]
-        )
-        assert connector.get_shard().to_arrow().num_rows == 5000
-        assert s3.bytes_sent() - before < SIZE / 2
-    finally:
-        clear_rank()
+    as_rank(2, 4)
+    before = s3.bytes_sent()
+    (batch,) = connector.get_shard().to_torch_dataset(batch_size=5000, columns=["c7"])
+    assert s3.bytes_sent() - before < SIZE / 10
+    np.testing.assert_array_equal(batch["c7"].ravel(), np.random.default_rng(7).random(20_000)[10_000:15_000])
+    assert connector.get_shard().to_arrow().num_rows == 5000
+    assert s3.bytes_sent() - before < SIZE / 2
 
 
 def test_an_object_that_vanished_is_named(place: str) -> None:
