@@ -175,11 +175,20 @@ def crashes(_: WorkerContext) -> None:
     ctypes.string_at(0)
 
 
+def is_killed_after_its_child_crashed(context: WorkerContext) -> None:
+    """Have a forked child die of a wrong pointer, and be killed."""
+    if (child := os.fork()) == 0:
+        crashes(context)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    is_killed(context)
+
+
 @pytest.mark.parametrize(
     ("function", "told", "code"),
     [
         (exits, "ended itself with exit code 7", 7),
         (is_killed, "was killed", -9),
+        (is_killed_after_its_child_crashed, "was killed", -9),
         (crashes, "crashed: Segmentation fault", None),
     ],
 )

@@ -97,6 +97,8 @@ class WorkerProcess:
         self._tell_when_leaving()
         faulthandler.enable(file=self._text, all_threads=True)
         faulthandler.register(STACKS_SIGNAL, file=self._text, all_threads=True)
+        # What a forked child crashes of is not what this process died of.
+        os.register_at_fork(after_in_child=lambda: faulthandler.enable(file=2))
 
     def serve(self) -> None:
         """Run what the driver sends, until it goes away."""
