@@ -246,6 +246,22 @@ def test_map_over_parts_and_items(kernel: StartedKernel) -> None:
         {"g": "a", "total": 3},
         {"g": "b", "total": 100},
     ]
+    lazy = (
+        "import tempfile\nfrom heliostat.data import DataConnector\n"
+        "df.to_parquet(path := tempfile.mkdtemp() + '/df.parquet')\n"
+        "lazy = DataConnector.from_sources(None, [path])"
+    )
+    assert kernel.run(lazy).status == "ok"
+    for over, options in (("lazy", "--by g -o read"), ("lazy", "-o rows"), ("df", "-o expected")):
+        done = on_ranks(kernel, "{'total': part.v.sum(), 'key': key}", f"map --over {over} {options}")
+        assert done.status == "ok", done.error
+    assert kernel.run("read.to_pandas().total.tolist(), rows.to_arrow() == expected.to_arrow()").text == (
+        "([3, 10], True)"
+    )
+    assert (
+        "division by zero (in part 'b')"
+        in on_ranks(kernel, "1 / (key != 'b')", "map --over lazy --by g").error
+    )
     assert kernel.run("items = range(5)").status == "ok"
     assert on_ranks(kernel, "item ** 2", "map --over items -o squares").status == "ok"
     assert kernel.run("squares.to_pandas().value.tolist()").text == "[0, 1, 4, 9, 16]"

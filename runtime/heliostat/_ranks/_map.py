@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from heliostat._ranks._map_parts import is_read_by_ranks, parts_of, share_of
 from heliostat.exceptions import ConfigurationError, DataError
 
 if TYPE_CHECKING:
@@ -140,11 +142,16 @@ def map_over(group: RankGroup, body: str, over: Any, by: Sequence[str], options:
     from heliostat._ranks._conduct import conduct
     from heliostat._ranks._scope import HELPER
 
-    name, pieces = divide(over, by, group.size)
-    shares = share([weight for _, _, weight in pieces], group.size)
-    group.objects.scatter(WORK, [[(index, *pieces[index][:2]) for index in each] for each in shares])
-    run = group.run(f"{HELPER}.map_work({body!r}, {name!r})")
-    run.code = body  # whoever lists it shows what the user wrote
-    conduct(group, run, options)
-    found = sorted((pair for done in group.objects.pull(DONE) for pair in done), key=lambda pair: pair[0])
+    with contextlib.ExitStack() as stack:
+        if is_read_by_ranks(over):
+            name = "part"
+            pieces = stack.enter_context(parts_of(over, by, group.size, PARTS_A_RANK))
+        else:
+            name, pieces = divide(over, by, group.size)
+        shares = share([weight for _, _, weight in pieces], group.size)
+        group.objects.scatter(WORK, [share_of(pieces, each) for each in shares])
+        run = group.run(f"{HELPER}.map_work({body!r}, {name!r})")
+        run.code = body  # whoever lists it shows what the user wrote
+        conduct(group, run, options)
+        found = sorted((pair for done in group.objects.pull(DONE) for pair in done), key=lambda pair: pair[0])
     return table_of([(pieces[index][0], value) for index, value in found], by)

@@ -152,13 +152,15 @@ class RankScope:
     def map_work(self, body: str, name: str) -> None:
         """Run a body over the pieces that were sent here, and keep what it returns."""
         from heliostat._ranks._map import DONE, WORK, compile_body
+        from heliostat._ranks._map_parts import Part
 
         function = compile_body(self._shell, body, name)
         pieces = self.namespace.pop(WORK)
         done = self.namespace[DONE] = []
         for index, key, piece in pieces:
             self.at = f"{name} {key!r}" if isinstance(key, str) else f"{name} {key}"
-            done.append((index, function(piece, key)))
+            part = piece.read() if isinstance(piece, Part) else piece
+            done.append((index, function(part, key)))
         self.at = ""
         self._shell.user_ns_hidden[DONE] = None
 
