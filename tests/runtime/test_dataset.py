@@ -235,9 +235,20 @@ with duckdb.connect() as connection:
 
 def test_duckdb_reads_a_version_by_its_own_reader(session: Session, root: Path, tmp_path: Path) -> None:
     """The Iceberg extension of DuckDB, in an environment without ours, finds the rows of each version."""
-    first, second = {"i": [1, 2, 3], "t": ["a", None, "c"]}, {"i": [4], "t": ["d"]}
-    create_from_dataframe(session, "foreign", "v1", first)
-    create_from_dataframe(session, "foreign", "v2", second)
+    create_from_dataframe(session, "foreign", "v1", {"i": [1, 2, 3], "t": ["a", None, "c"]})
+    other = pa.table(
+        {
+            "i": pa.array([4, 5], pa.int8()),
+            "day": [date(2013, 3, 10), None],
+            "pair": pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), 2)),
+            "part": pa.array([{"x": 1, "y": ["z"]}, None]),
+            "price": pa.array([Decimal("1.25"), None]),
+        }
+    )
+    create_from_dataframe(
+        session, "foreign", "v2", other, partition_by="i % 2", shuffle=True, label_cols=["price"]
+    )
+    create_from_dataframe(session, "foreign", "v3", other.slice(0, 0))
     catalog = load_catalog("heliostat", type="sql", uri=f"sqlite:///{root}/heliostat/datasets/catalog.db")
     table = catalog.load_table("main.foreign")
 
@@ -254,7 +265,11 @@ def test_duckdb_reads_a_version_by_its_own_reader(session: Session, root: Path, 
         return done.stdout.strip() or done.stderr
 
     assert read("v1") == "[(1, 'a'), (2, None), (3, 'c')]"
-    assert read("v2") == "[(4, 'd')]"
+    assert read("v2") == (
+        "[(4, datetime.date(2013, 3, 10), [1.0, 2.0], {'x': 1, 'y': ['z']}, Decimal('1.25')),"
+        " (5, None, None, None, None)]"
+    )
+    assert read("v3") == "[]"
 
 
 def test_a_shuffle_is_global_and_loses_nothing(session: Session) -> None:
@@ -339,6 +354,28 @@ def test_deleting_removes_the_files_and_nothing_else(session: Session) -> None:
     with pytest.raises(DatasetNotExistError):
         dataset.delete()
     assert issubclass(DatasetCannotDeleteError, DatasetError)
+
+
+def test_a_deletion_and_a_new_version_do_not_undo_each_other(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who deletes while a version is made is told to call again, and both are there as they were."""
+    from heliostat.dataset import dataset as module
+
+    dataset = create_from_dataframe(session, "both", "v1", {"a": [1]})
+    remove = module.remove_version
+
+    def after_a_new_one(*arguments: Any) -> bool:
+        dataset.create_version("v2", {"a": [2]})
+        return remove(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "remove_version", after_a_new_one)
+        with pytest.raises(DatasetCannotDeleteError, match=r"'v1' could not be deleted.* Call it again"):
+            dataset.delete_version("v1")
+    assert [rows_of(dataset, version) for version in ("v1", "v2")] == [[{"a": 1}], [{"a": 2}]]
+    dataset.delete_version("v1")
+    assert dataset.list_versions() == ["v2"]
 
 
 def test_a_version_without_rows_is_a_version(session: Session) -> None:

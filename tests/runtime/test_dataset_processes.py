@@ -125,9 +125,12 @@ def test_a_killed_writer_leaves_the_old_state_or_the_new_one() -> None:
         create_from_dataframe(None, f"old_{point}", "v1", {"i": [1]})
     works = [f"name = 'old_{point}'; {source}" for point, source in points.items()]
     works += [f"name = 'new_{point}'; {points[point]}" for point in ("metadata", "made")]
+    create_from_dataframe(None, "dropped", "v1", {"i": [1]})
+    works += ["before(_dataset, '_remove_files', die); Dataset.load(None, 'dropped').delete()"]
     assert run(works) == [(-signal.SIGKILL, "")] * len(works)
-    with pytest.raises(DatasetNotExistError):
-        Dataset.load(None, "new_metadata")
+    for name in ("new_metadata", "dropped"):
+        with pytest.raises(DatasetNotExistError):
+            Dataset.load(None, name)
     assert column("warehouse.main.new_made", "v2") == list(range(300_000))
     for point in points:
         name = f"warehouse.main.old_{point}"
@@ -147,11 +150,12 @@ def test_a_killed_writer_leaves_the_old_state_or_the_new_one() -> None:
         assert len(list(files(f"old_{point}"))) == kept
         assert column(name, "v2") == [2]
         assert dataset.create_version("v3", {"i": [3]}).list_versions()[-1] == "v3"
-    # So can what is left of a dataset that never came to be, once there is one of that name.
-    assert len(list(files("new_metadata"))) == 1
-    create_from_dataframe(None, "new_metadata", "v2", {"i": [2]}).collect_garbage(timedelta(0))
-    assert len(list(files("new_metadata"))) == 1
-    assert column("warehouse.main.new_metadata", "v2") == [2]
+    # So can what is left of a dataset that never came to be, or is no more, once there is one of that name.
+    for name in ("new_metadata", "dropped"):
+        assert len(list(files(name))) == 1
+        create_from_dataframe(None, name, "v2", {"i": [2]}).collect_garbage(timedelta(0))
+        assert len(list(files(name))) == 1
+        assert column(f"warehouse.main.{name}", "v2") == [2]
     assert list((Path(os.environ["XDG_DATA_HOME"]) / "heliostat/spill").iterdir()) == []
 
 
