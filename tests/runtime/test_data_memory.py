@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from heliostat.data import DataConnector
+from heliostat.data._shards import sharded
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 IMAGE = 65_536
@@ -93,3 +97,45 @@ def test_memory_is_bounded(table: Path) -> None:
         outputs, WIDE if table.stem == "wide" else NARROW
     )
     assert {name: one["grown"] for name, one in found.items() if one["grown"] >= LIMIT} == {}
+
+
+def _relation() -> Any:
+    import duckdb
+
+    return duckdb.sql("SELECT range AS n, 'x'::BLOB AS image FROM range(5000)")
+
+
+def _stream() -> Any:
+    import datasets
+
+    features = datasets.Features({"n": datasets.Value("int64"), "image": datasets.Value("binary")})
+    rows = datasets.Dataset.from_dict({"n": range(5000), "image": [b"x"] * 5000}, features)
+    return rows.to_iterable_dataset()
+
+
+@pytest.mark.parametrize("made", [_relation, _stream], ids=["DuckDB", "Hugging Face"])
+def test_rows_that_may_be_wide_come_few_at_a_time(made: Callable[[], Any]) -> None:
+    """Where only types are known, columns of bytes are taken for images."""
+    reader = DataConnector.from_dataframe(made()).to_reader()
+    sizes = [batch.num_rows for batch in reader]
+    assert sum(sizes) == 5000
+    assert max(sizes) <= 2048
+
+
+def test_wide_rows_are_laid_out_and_shuffled_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row groups written for workers, their streams, and windows of a shuffle are bounded in bytes."""
+    image = [bytes(1 << 20)] * 10
+    parts = [pa.record_batch({"n": range(at, at + 10), "image": image}) for at in range(0, 160, 10)]
+    wide = pa.Table.from_batches(parts)
+    connector = DataConnector.from_dataframe(wide)
+    with sharded(connector, 1, directory=str(tmp_path)) as (shard,):
+        assert [piece.rows for piece in shard.slices] == [70, 70, 20]
+        batches = list(shard.batches(["n", "image"]))
+        assert [row for batch in batches for row in batch["n"].to_pylist()] == list(range(160))
+        assert max(batch.nbytes for batch in batches) < 48 << 20
+    monkeypatch.setattr("heliostat.data._batches.SHUFFLE_BYTES", 40 << 20)
+    order = [batch["n"].tolist() for batch in connector._ingestor.to_batches(40, shuffle=True)]
+    assert [sorted(rows) for rows in order] == [list(range(at, at + 40)) for at in range(0, 160, 40)]
+    assert order[0] != sorted(order[0])

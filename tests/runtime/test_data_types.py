@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import pickle
 from decimal import Decimal
 from typing import Any
 
@@ -115,8 +116,6 @@ def test_batches(name: str) -> None:
 @pytest.mark.parametrize("name", COLUMNS)
 def test_arrow_keeps_everything(name: str) -> None:
     """to_arrow changes neither types nor values, also through a pickle and a shard."""
-    import pickle
-
     connector = DataConnector.from_dataframe(pa.table({name: COLUMNS[name]}))
     for read in (connector, pickle.loads(pickle.dumps(connector))):
         assert read.to_arrow().combine_chunks().equals(pa.table({name: COLUMNS[name]}))
@@ -171,7 +170,7 @@ def test_what_hugging_face_wrote_down_is_kept() -> None:
 
 
 def test_hugging_face_options() -> None:
-    """limit, batch size, dropping and shuffling of the two forms."""
+    """limit, batch size, dropping, shuffling of the two forms; a stream travels, and goes on where it was."""
     connector = DataConnector.from_dataframe(pa.table({"i": range(10)}))
     assert connector.to_huggingface_dataset(limit=3)["i"][:] == [0, 1, 2]
     assert sorted(connector.to_huggingface_dataset(shuffle=True)["i"]) == list(range(10))
@@ -180,6 +179,12 @@ def test_hugging_face_options() -> None:
             streaming=True, limit=9, batch_size=4, drop_last_batch=True, shuffle=shuffle
         )
         assert sorted(row["i"] for row in streamed) == list(range(8))
+    streamed = pickle.loads(pickle.dumps(connector.to_huggingface_dataset(streaming=True)))
+    running = iter(streamed)
+    assert [next(running)["i"] for _ in range(4)] == [0, 1, 2, 3]
+    again = connector.to_huggingface_dataset(streaming=True)
+    again.load_state_dict(streamed.state_dict())
+    assert [row["i"] for row in again] == list(range(4, 10))
 
 
 def test_slices_of_lists_are_converted_as_what_they_are() -> None:
