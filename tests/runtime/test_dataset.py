@@ -360,17 +360,16 @@ def test_a_deletion_and_a_new_version_do_not_undo_each_other(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who deletes while a version is made is told to call again, and both are there as they were."""
-    from heliostat.dataset import dataset as module
+    from heliostat.dataset._removal import remove_version
 
     dataset = create_from_dataframe(session, "both", "v1", {"a": [1]})
-    remove = module.remove_version
 
     def after_a_new_one(*arguments: Any) -> bool:
         dataset.create_version("v2", {"a": [2]})
-        return remove(*arguments)
+        return remove_version(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "remove_version", after_a_new_one)
+        patch.setattr("heliostat.dataset.dataset.remove_version", after_a_new_one)
         with pytest.raises(DatasetCannotDeleteError, match=r"'v1' could not be deleted.* Call it again"):
             dataset.delete_version("v1")
     assert [rows_of(dataset, version) for version in ("v1", "v2")] == [[{"a": 1}], [{"a": 2}]]

@@ -149,6 +149,10 @@ def test_csv_files_that_differ_are_refused(stage: str) -> None:
         _write(stage, c_csv=content)
         with pytest.raises(DataError, match=says):
             rows()
+    _write(stage, d__x_csv=b"x,x\n1,2\n")
+    with pytest.raises(DataError, match=r"x\.csv has more than one column 'x'"):
+        SFStageCSVDataSource(stage_location=f"{stage}/d/")
+    open_location(stage).join("d").delete()
     _write(stage, c_csv=b"y,x\nu,1.5\n")
     floats = ConvertOptions(column_types={"x": pa.float64()})
     assert [row["x"] for row in rows(arrow_csv_args={"convert_options": floats})] == [None, 2, 1.5]

@@ -53,6 +53,11 @@ class SFStageCSVDataSource(StageReading, CSVDatasource):  # type: ignore[misc]
         """Columns of the first file; a type that it does not tell is that of the next file that does."""
         self._first = paths[0]
         self._columns = self._schema_of(self._first)
+        twice = [name for name in self._columns.names if self._columns.names.count(name) > 1]
+        if twice:
+            place = self._files.place(self._first)
+            message = f"The file {place} has more than one column {twice[0]!r}."
+            raise DataError(message, "Give each column a name of its own.", file=place.url, column=twice[0])
         for path in paths[1:_FILES_FOR_TYPES]:
             if pa.null() not in self._columns.types:
                 break
