@@ -216,22 +216,29 @@ def test_a_rest_catalog_can_be_chosen(tmp_path: Path, monkeypatch: pytest.Monkey
                 "create_from_dataframe(None, 'db.sch.far', 'v3', rows(100_000))",
                 "before(_commit, '_stage', die); create_from_dataframe(None, 'db.sch.far', 'v4', rows())",
                 "create_from_dataframe(None, 'new', 'v1', rows(50_000))",
+                *(
+                    f"import pyiceberg.catalog.rest as rest; {when}(rest.RestCatalog, 'commit_table', die);"
+                    f" create_from_dataframe(None, 'db.sch.far', '{version}', rows(50_000))"
+                    for when, version in (("before", "v5"), ("after", "v6"))
+                ),
             ]
         )
         assert sorted(json.loads(text)[0] for _, text in told if text) == ["DatasetExistError"]
-        assert sorted(map(str, dataset.list_versions())) == ["v1", "v2", "v3"]
+        assert [code for code, _ in told] == [0] * 3 + [-signal.SIGKILL, 0] + [-signal.SIGKILL] * 2
+        assert sorted(map(str, dataset.list_versions())) == ["v1", "v2", "v3", "v6"]
+        assert column("db.sch.far", "v6") == list(range(50_000))
         assert column("db.sch.far", "v1") == [1, 2]
         assert column("db.sch.far", "v2") == column("db.sch.far", "v3") == list(range(100_000))
         assert column("warehouse.main.new", "v1") == list(range(50_000))
         again = Dataset.load(None, "db.sch.far").select_version("v1").selected_version
         assert again is not None
         assert (again.comment, again.label_cols) == ("one", ["i"])
-        assert len([path for path in dataset.collect_garbage(timedelta(0)) if path.endswith(".parquet")]) == 1
+        assert len([path for path in dataset.collect_garbage(timedelta(0)) if path.endswith(".parquet")]) == 2
         # A process that knows nothing of us reads a version by its tag.
         table = load_catalog("remote").load_table(("db.sch", "far"))
         assert table.scan(snapshot_id=table.refs()["v1"].snapshot_id).to_arrow()["i"].to_pylist() == [1, 2]
         dataset.delete_version("v2")
-        assert sorted(map(str, dataset.list_versions())) == ["v1", "v3"]
+        assert sorted(map(str, dataset.list_versions())) == ["v1", "v3", "v6"]
         dataset.delete()
         with pytest.raises(DatasetNotExistError):
             Dataset.load(None, "db.sch.far")
@@ -268,8 +275,12 @@ def test_datasets_live_on_an_object_store(tmp_path: Path, monkeypatch: pytest.Mo
         assert [found.filesystem.type_name, found.rows, len(found.files)] == ["s3", 2, 2]
         assert dataset.selected_version is not None
         assert len(dataset.selected_version.list_files("2")) == 1
-        place_of("s3://lake/sets/main/far/data/left/x.parquet").write_bytes(b"")
-        assert len(dataset.collect_garbage(timedelta(0))) == 1
+        killed = "before(_commit, '_stage', die); Dataset.load(None, 'far').create_version('v9', rows())"
+        assert run([killed]) == [(-signal.SIGKILL, "")]
+        assert dataset.list_versions() == ["v1"]
+        (left,) = dataset.collect_garbage(timedelta(0))
+        assert left.endswith(".parquet")
+        assert dataset.read.to_arrow()["i"].to_pylist() == [1, 2]
         assert dataset.create_version("v2", {"i": [3]}).list_versions() == ["v1", "v2"]
         dataset.delete()
         assert place_of("s3://lake/sets/main/far").list() == []
