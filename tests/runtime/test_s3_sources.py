@@ -18,6 +18,8 @@ from pyarrow import feather
 from heliostat._file_cache import FileCacheConfig
 from heliostat._stages import open_location
 from heliostat.data import DataConnector, ShardedDataConnector
+from heliostat.data._sources._files import FilesSource
+from heliostat.data.arrow_ingestor import ArrowIngestor
 from heliostat.exceptions import ConfigurationError, DataError
 
 if TYPE_CHECKING:
@@ -72,6 +74,26 @@ def test_an_object_that_vanished_is_named(place: str) -> None:
     open_location(place).join("wide.parquet").delete()
     with pytest.raises(DataError, match=r"wide\.parquet"):
         connector.to_arrow()
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "arrow"])
+def test_an_object_of_another_format_that_vanished_is_named(place: str, kind: str) -> None:
+    """One that goes after it was listed is an error with its address, and its rows are not left out."""
+    content = {"csv": b"a\n1\n", "json": b'{"a": 1}\n'}
+    for number in range(2):
+        with open_location(place).join(kind, f"{number}.{kind}").open_output() as file:
+            if kind == "arrow":
+                feather.write_feather(pa.table({"a": [1]}), file)
+            else:
+                file.write(content[kind])
+    source = DataConnector.from_sources(None, [f"{place}/{kind}"], use_file_cache=False).source
+    assert isinstance(source, FilesSource)
+    connector = DataConnector(ArrowIngestor.from_source(source._found()))
+    assert connector.count() == 2
+    open_location(place).join(kind, f"1.{kind}").delete()
+    for verb in (connector.count, connector.to_arrow, connector.to_pandas):
+        with pytest.raises(DataError, match=rf"{kind}/1\.{kind}"):
+            verb()
 
 
 def test_a_key_that_is_refused_is_told(s3: S3Server, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
