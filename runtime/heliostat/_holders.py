@@ -41,6 +41,8 @@ def command(pid: int) -> str:
     import psutil
 
     try:
-        return " ".join(psutil.Process(pid).cmdline())[:120]
+        process = psutil.Process(pid)
+        words, notebook = " ".join(process.cmdline())[:120], process.environ().get("JPY_SESSION_NAME", "")
     except psutil.Error:
         return ""
+    return f"{Path(notebook).name}: {words}" if notebook.endswith(".ipynb") else words

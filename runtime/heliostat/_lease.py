@@ -65,7 +65,7 @@ class Lease:
         The lock files cannot be made.
     """
 
-    def __init__(self, path: Path, side: Any, wait_seconds: float) -> None:
+    def __init__(self, path: Path, side: Any, wait_seconds: Callable[[], float]) -> None:
         self.path, self._side, self._wait_seconds = path, side, wait_seconds
         self._lock, self._turn = open_lock(guard_of(path)), open_lock(path.with_name(f"{path.name}.turn"))
         self._changed = threading.Condition()
@@ -93,7 +93,7 @@ class Lease:
             yield
             return
         with self._changed:
-            self._attach(mode, time.monotonic() + self._wait_seconds)
+            self._attach(mode, time.monotonic() + self._wait_seconds())
             self._users += 1
         self._nesting.depth = 1
         try:

@@ -31,7 +31,7 @@ _BEGINNING, _ENDING = ("begin", "start"), ("abort", "commit", "end", "rollback")
 _READ_ONLY = "read-only mode"
 
 
-def open_leased(path: Path, wait_seconds: float) -> tuple[duckdb.DuckDBPyConnection, Asker]:
+def open_leased(path: Path, wait_seconds: Callable[[], float]) -> tuple[duckdb.DuckDBPyConnection, Asker]:
     """Open the warehouse; the connection's default database is its file.
 
     What comes back beside the connection has its lease, and must be closed after it.

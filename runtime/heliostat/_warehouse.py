@@ -61,7 +61,7 @@ def connect(path: Path) -> tuple[duckdb.DuckDBPyConnection, Asker]:
     except OSError as error:
         message = f"The directory of the warehouse, {path.parent}, cannot be made: {error.strerror}."
         raise ConfigurationError(message, action, path=str(path)) from error
-    return open_leased(path.resolve(), _wait_seconds())
+    return open_leased(path.resolve(), _wait_seconds)
 
 
 def _wait_seconds() -> float:

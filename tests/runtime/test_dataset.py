@@ -167,6 +167,15 @@ def test_bad_input_is_refused(session: Session, arguments: dict[str, Any], messa
         Dataset.create(session, "../bad")
 
 
+def test_a_refused_relation_leaves_the_session_free(session: Session) -> None:
+    """Whoever keeps the error, as a notebook does, can go on with other queries."""
+    rows = session.sql("SELECT range AS a FROM range(1_000_000)")
+    with pytest.raises(DataError, match="no column 'b'") as kept:
+        create_from_dataframe(session, "bad", "v1", rows, label_cols=["b"])
+    assert kept.value.missing == ["b"]
+    assert "bad" not in session.tables()
+
+
 def test_types_are_kept_or_made_fit_for_models(session: Session, root: Path) -> None:
     """Numbers become what models read, labels and excluded columns stay, and every reader sees the same."""
     table = pa.table(

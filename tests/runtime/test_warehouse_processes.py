@@ -114,20 +114,20 @@ def test_who_waits_is_told_for_whom(
     path: Path, monkeypatch: pytest.MonkeyPatch, code: str, purpose: str
 ) -> None:
     """An open transaction or stream makes others wait, then raise with its pid; its death sets them free."""
-    monkeypatch.setenv("HELIOSTAT_WAREHOUSE_WAIT", "0.3")
-    with other(path, code) as holder:
-        told = f"to {purpose}: .* process {holder.pid} "
-        with pytest.raises(WarehouseBusyError, match=told) as refused, Session(path) as session:
+    monkeypatch.setenv("JPY_SESSION_NAME", "/ada/flights.ipynb")
+    with Session(path) as session, other(path, code) as holder:
+        # What is set counts at once, for a session that is open too.
+        monkeypatch.setenv("HELIOSTAT_WAREHOUSE_WAIT", "0.3")
+        told = rf"to {purpose}: .* process {holder.pid} \(flights.ipynb: "
+        with pytest.raises(WarehouseBusyError, match=told) as refused:
             session.save_as_table({"i": [1]}, "t", mode="append")
         assert refused.value.pids == [holder.pid]
         if purpose == "write":
-            with Session(path) as session:
-                assert count(session) == 100_000
+            assert count(session) == 100_000
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
-        with Session(path) as session:
-            assert count(session) == 100_000  # what was not committed is gone
-            session.save_as_table({"i": [1]}, "t", mode="append")
+        assert count(session) == 100_000  # what was not committed is gone
+        session.save_as_table({"i": [1]}, "t", mode="append")
 
 
 def test_a_program_without_sessions_is_waited_for_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

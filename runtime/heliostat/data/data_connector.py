@@ -46,6 +46,12 @@ class DataConnector(Outputs):
         if kwargs:
             message = f"{next(iter(kwargs))!r} is not an option of a connector."
             raise ConfigurationError(message, "Leave it out.")
+        if not hasattr(ingestor, "to_batches"):
+            message = f"DataConnector() takes an ingestor, not a {type(ingestor).__qualname__}."
+            action = (
+                "Use DataConnector.from_dataframe for frames, from_sources for files, from_sql for queries."
+            )
+            raise ConfigurationError(message, action)
         self._ingestor = ingestor
         self._expand_dims = expand_dims
 

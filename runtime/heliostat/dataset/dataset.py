@@ -279,12 +279,15 @@ def write_version(
         message = f"{version!r} is not the name of a version."
         raise ConfigurationError(message, 'Use any text but "main".', version=version)
     writer = VersionWriter(identifier, version, create=create)
-    reader, query = _rows_of(input_dataframe)
     labels, excluded = _columns(label_cols, "label_cols"), _columns(exclude_cols, "exclude_cols")
-    missing = [name for name in (*labels, *excluded) if name not in reader.schema.names]
+    reader, query = _rows_of(input_dataframe)
+    names = reader.schema.names
+    missing = [name for name in (*labels, *excluded) if name not in names]
     if missing:
+        # A notebook keeps the error and so its frames: while one has the stream, no other query can run.
+        del reader
         message = f"The data has no column {', '.join(map(repr, missing))}."
-        raise DataError(message, f"Columns: {', '.join(reader.schema.names)}.", missing=missing)
+        raise DataError(message, f"Columns: {', '.join(names)}.", missing=missing)
     description = Description(
         label_cols=labels,
         exclude_cols=excluded,

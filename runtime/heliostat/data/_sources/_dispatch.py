@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from heliostat.data._sources import _frames
@@ -47,6 +48,9 @@ def source_of(data: Any) -> Source:
         return found
     if hasattr(data, "__arrow_c_stream__"):
         return _frames.StreamSource(data)
+    if isinstance(data, str | os.PathLike):
+        message = f"{str(data)!r} is a name, and no rows."
+        raise DataError(message, f"Pass DataConnector.from_sources(None, [{str(data)!r}]).")
     message = f"A {type(data).__module__}.{type(data).__qualname__} cannot be read as rows."
     action = (
         "Pass a DuckDB relation, a pandas or Polars DataFrame, a pyarrow Table, Dataset or"
