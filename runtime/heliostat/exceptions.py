@@ -29,6 +29,7 @@ process borders, and none shows a traceback of Heliostat's own code in a noteboo
 
 from __future__ import annotations
 
+import linecache
 import os
 import re
 import sys
@@ -36,6 +37,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import TracebackType
 
 __all__ = [
     "AuthenticationError",
@@ -108,7 +110,7 @@ class HeliostatError(Exception):
         lines = [f"{type(self).__name__}: {self.message}"]
         if self.action:
             lines.append(self.action)
-        return lines
+        return [*lines, *getattr(self, "__notes__", ()), *_line_of_the_cell(self.__traceback__)]
 
 
 def _rebuild(
@@ -194,6 +196,21 @@ class RankError(HeliostatError, RuntimeError):
 
 class TrainingError(HeliostatError, RuntimeError):
     """Training failed on a worker; ``rank`` says which."""
+
+
+def _line_of_the_cell(trace: TracebackType | None) -> list[str]:
+    """Which line of a cell an error came through, the innermost; nothing where a cell has one line."""
+    found: list[str] = []
+    while trace is not None:
+        name, line = trace.tb_frame.f_code.co_filename, trace.tb_lineno
+        if "ipykernel_" in name or name.startswith("<ipython-input-"):
+            lines = linecache.getlines(name)
+            if 0 < line <= len(lines) and len(lines) > 1:
+                source = lines[line - 1].strip()
+                # A magic is no Python any more when it runs.
+                found = [f"Line {line}" + ("" if source.startswith("get_ipython()") else f": {source}")]
+        trace = trace.tb_next
+    return found
 
 
 def _colourless() -> bool:

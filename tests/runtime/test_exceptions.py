@@ -101,13 +101,15 @@ deep_inside()
 """
 
 
-def test_a_notebook_shows_two_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
-    """IPython shows class, message and action, and no stack."""
+def test_a_notebook_shows_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """IPython shows class, message, action and the line of the cell, and no stack."""
     monkeypatch.delenv("HELIOSTAT_TRACEBACK", raising=False)
     shown = _shown(_CELL)
-    assert "ResizeError: No such size.\nAsk for less." in shown
-    assert "deep_inside" not in shown
+    assert 'ResizeError: No such size.\nAsk for less.\nLine 3: raise ResizeError("No' in shown
     assert "Traceback" not in shown
+    assert shown.count("\n") == 3
+    in_one_line = "from heliostat.exceptions import ResizeError; raise ResizeError('No such size.', '')"
+    assert _shown(in_one_line) == "ResizeError: No such size.\n"
 
 
 def test_the_traceback_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:

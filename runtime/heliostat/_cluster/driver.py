@@ -6,9 +6,10 @@ import contextlib
 import gc
 import itertools
 import os
+import re
 import sys
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from heliostat._cluster import environment, rescue
 from heliostat._cluster.early_calls import real_init
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 before_shutdown: list[Callable[[], None]] = []
 """Called when this process is about to let go of its cluster: from then on, Ray must not be asked."""
+
+_DEATH = re.compile(r"A worker died or was killed while executing a task.*?Worker PID: (\d+).*", re.DOTALL)
 
 _connections: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()
 _numbers = itertools.count()
@@ -83,8 +86,27 @@ def connect(address: str, *, show_output: bool) -> None:
         namespace="heliostat",
         ignore_reinit_error=True,
     )
+    _tell_deaths_in_a_sentence()
     # Scripts that the user starts from a cell join the same runtime.
     os.environ["RAY_ADDRESS"] = address
+
+
+def _tell_deaths_in_a_sentence() -> None:
+    """Ray describes each death of a worker in 1,000 characters, although whoever waits is told the reason."""
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray._private import worker
+
+        whole = worker.print_to_stdstream
+        if getattr(whole, "__module__", "") == __name__:
+            return
+
+        def shortened(data: dict[str, Any], ignore_prefix: bool) -> None:
+            lines = [
+                _DEATH.sub(r"A worker process, PID \1, died or was killed.", line) for line in data["lines"]
+            ]
+            whole({**data, "lines": lines}, ignore_prefix)
+
+        worker.print_to_stdstream = shortened
 
 
 def connected_to() -> str | None:

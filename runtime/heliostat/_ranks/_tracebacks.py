@@ -68,7 +68,7 @@ def is_users(frame: FrameType) -> bool:
     """Whether the code of ``frame`` is the user's: a cell, or a file that nobody installed."""
     name = frame.f_code.co_filename
     if name.startswith("<"):
-        return False
+        return name.startswith("<ipython-input-")
     path = os.path.realpath(name)
     return not path.startswith(_OWN) and not any(path.startswith(folder + os.sep) for folder in _LIBRARIES)
 

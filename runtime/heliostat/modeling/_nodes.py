@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from heliostat.exceptions import ConfigurationError, HeliostatError, ResizeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True)
@@ -27,3 +34,23 @@ def nodes() -> list[NodeSize]:
         for node in ray.nodes()
         if node["Alive"]
     ]
+
+
+@contextlib.contextmanager
+def honest_advice() -> Iterator[None]:
+    """Have an error whose ``resize`` is what it advises say so where the runtime cannot grow to that."""
+    from heliostat import _handle
+
+    try:
+        yield
+    except ConfigurationError as error:
+        runtime, sizes = _handle.current(), error.fields.get("resize")
+        if runtime is not None and sizes:
+            try:
+                runtime.plan(**sizes)
+            except ResizeError as refused:
+                error.action = f"It cannot grow to that: {refused}"
+            except HeliostatError:
+                # The runtime does not answer just now; the advice may be right.
+                pass
+        raise

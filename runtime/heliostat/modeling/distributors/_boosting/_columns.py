@@ -74,11 +74,11 @@ def kind_of(schema: pa.Schema, name: str) -> str:
     raise DataError(message, action, column=name)
 
 
-def require_columns(schema: pa.Schema, names: Sequence[str]) -> None:
-    """Raise DataError unless all ``names`` are there."""
+def require_columns(schema: pa.Schema, names: Sequence[str], where: str = "data") -> None:
+    """Raise DataError unless all ``names`` are there; ``where`` is what the reader calls the data."""
     missing = [name for name in names if name not in schema.names]
     if missing:
-        message = f"The data has no column {', '.join(map(repr, missing))}."
+        message = f"The {where} has no column {', '.join(map(repr, missing))}."
         shown = ", ".join(schema.names[:10]) + (", ..." if len(schema.names) > 10 else "")
         raise DataError(message, f"Columns: {shown}.", missing=missing)
 

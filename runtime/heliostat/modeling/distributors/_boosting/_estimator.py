@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from heliostat import _progress
 from heliostat.exceptions import ConfigurationError, TaskCancelledError
 from heliostat.modeling import _workers
-from heliostat.modeling._nodes import nodes
+from heliostat.modeling._nodes import honest_advice, nodes
 from heliostat.modeling.distributors._boosting import _predicting, _saving
 from heliostat.modeling.distributors._boosting._callbacks import write_back
 from heliostat.modeling.distributors._boosting._checkpoints import Checkpoints
@@ -231,7 +231,8 @@ class BoostingEstimator:
     def _placement(self) -> Placement:
         config = self.scaling_config or self._scaling_class()
         cuda = config.use_gpu is not False and self._has_cuda()
-        return plan_placement(config, nodes(), cuda=cuda, library=self._library)
+        with honest_advice():
+            return plan_placement(config, nodes(), cuda=cuda, library=self._library)
 
     def _train(
         self,
@@ -288,8 +289,10 @@ class BoostingEstimator:
 
                     driver = Driver(self._function(), jobs, task, checkpoints, print)
                     trained = driver.run(group)
-            except (KeyboardInterrupt, TaskCancelledError):
-                self._keep_partial(driver, columns, placement, rows, begun)
+            except (KeyboardInterrupt, TaskCancelledError) as stopped:
+                rounds = self._keep_partial(driver, columns, placement, rows, begun)
+                if rounds:
+                    stopped.add_note(f"get_booster() has the model of the first {rounds} rounds.")
                 raise
         for text in trained.warnings:
             warnings.warn(text, UserWarning, stacklevel=3)
@@ -318,14 +321,17 @@ class BoostingEstimator:
     ) -> None:
         self._booster = self._load_model(model, attributes)
         self._columns = columns
-        self._eval_results = {n: {m: list(v) for m, v in found.items()} for n, found in history.items()}
+        self._eval_results = {
+            name: {metric: [float(value) for value in values] for metric, values in found.items()}
+            for name, found in history.items()
+        }
 
     def _keep_partial(
         self, driver: Driver | None, columns: Columns, placement: Placement, rows: int, begun: float
-    ) -> None:
-        """Keep the model of the last whole round, or of the last checkpoint, if there is one."""
+    ) -> int:
+        """Keep the model of the last whole round, or of the last checkpoint; tells of how many it is."""
         if driver is None:
-            return
+            return 0
         outcome = driver.outcome
         trained, checkpoint = outcome.trained, outcome.checkpoint
         if trained is not None and trained.model:
@@ -335,7 +341,7 @@ class BoostingEstimator:
             rounds = checkpoint.rounds
             self._keep(checkpoint.model, {}, checkpoint.history, columns)
         else:
-            return
+            return 0
         self._report = TrainingReport(
             outcome.workers,
             placement.cpus,
@@ -347,3 +353,4 @@ class BoostingEstimator:
             interrupted=True,
             checkpoint=outcome.where,
         )
+        return rounds

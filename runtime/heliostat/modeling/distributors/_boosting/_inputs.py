@@ -70,7 +70,8 @@ def given(
     frame, connector = _connector(dataset)
     names = {role: value for role, value in roles.items() if isinstance(value, str)}
     arrays = {role: value for role, value in roles.items() if role not in names}
-    require_columns(connector.schema, [*input_cols, label_col, *names.values()])
+    where = "data" if like is None else "evaluation set"
+    require_columns(connector.schema, [*input_cols, label_col, *names.values()], where)
     if arrays:
         connector = _with_arrays(_table(frame, connector), arrays)
         names |= {role: _ROLE.format(role) for role in arrays}

@@ -97,7 +97,7 @@ def _takes_gpus(config: ScalingConfig, nodes: Sequence[NodeSize], *, cuda: bool,
     if config.use_gpu and gpus < wanted:
         message = f"Training asks for {_count(wanted, 'GPU')}; the runtime has {_count(gpus, 'GPU')}."
         action = f"Grow it with  %resize gpus={wanted}  or train with use_gpu=False."
-        raise ConfigurationError(message, action, required=wanted, available=gpus)
+        raise ConfigurationError(message, action, required=wanted, available=gpus, resize={"gpus": wanted})
     return config.use_gpu
 
 
@@ -116,7 +116,9 @@ def _too_small(workers: int, cpus: int, gpus: int, nodes: Sequence[NodeSize]) ->
     if available >= required:
         message = message.removesuffix(".") + " on nodes that do not fit that many workers."
     action = f"Grow it with  %resize cpus={required}  or ask for less in the scaling config."
-    return ConfigurationError(message, action, required=required, available=available)
+    return ConfigurationError(
+        message, action, required=required, available=available, resize={"cpus": required}
+    )
 
 
 def _count(number: int, noun: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat._progress import WorkerSnapshot
 from heliostat.exceptions import ConfigurationError
+from heliostat.modeling._nodes import honest_advice
 from heliostat.modeling._workers import Layout, lease
 from heliostat.modeling.distributors.pytorch import _ahead
 from heliostat.modeling.distributors.pytorch._attempt import Attempt, AttemptEnd, Verdict
@@ -123,7 +124,8 @@ class Controller:
 
     def _plan(self) -> Placement:
         try:
-            return plan_placement(self._config, nodes(self._gone), resize_target())
+            with honest_advice():
+                return plan_placement(self._config, nodes(self._gone), resize_target())
         except ConfigurationError as missing:
             if self._lost is None:
                 raise

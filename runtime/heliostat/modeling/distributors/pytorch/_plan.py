@@ -157,7 +157,8 @@ def _too_small(workers: int, cpus: int, gpus: int, nodes: Sequence[NodeSize]) ->
     )
     message += "." if available < required else " on nodes that do not fit that many workers."
     action = f"Grow it with  %resize {noun.lower()}s={required}  or ask for less in PyTorchScalingConfig."
-    return ConfigurationError(message, action, required=required, available=available)
+    resize = {f"{noun.lower()}s": required}
+    return ConfigurationError(message, action, required=required, available=available, resize=resize)
 
 
 def _count(number: int, noun: str) -> str:

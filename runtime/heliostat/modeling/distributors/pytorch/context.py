@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from heliostat.exceptions import TrainingError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -160,12 +162,12 @@ def get_context() -> Context:
 
     Raises
     ------
-    RuntimeError
+    TrainingError
         There is none: it is there inside of ``train_func`` only.
     """
     if _current is None:
         message = "get_context() is for train_func: there is no training in this process."
-        raise RuntimeError(message)
+        raise TrainingError(message, "Call it inside of the function that PyTorchDistributor runs.")
     return _current
 
 
