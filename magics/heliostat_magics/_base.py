@@ -117,6 +117,11 @@ class Magics:
         self._former: dict[tuple[Kind, str], Callable[..., Any]] = {}
         self._matcher: Any = None
 
+    def _with_body(self, lines: list[str]) -> list[str]:
+        """Give ``%%name --help`` that stands alone a body: without one IPython does not ask us."""
+        name = lines[0][2:].split(maxsplit=1) if len(lines) == 1 and lines[0].startswith("%%") else []
+        return [*lines, "\n"] if name and self.registration("cell", name[0]) else lines
+
     @classmethod
     def of(cls, shell: InteractiveShell) -> Magics | None:
         """The magics that are registered in ``shell``, if any."""
@@ -132,6 +137,7 @@ class Magics:
         said = [sentence for each in registrations if (sentence := magics._add(each))]
         magics._matcher = matcher(magics)
         shell.Completer.custom_matchers.append(magics._matcher)
+        shell.input_transformers_cleanup.append(magics._with_body)
         setattr(shell, _MARK, magics)
         return said
 
@@ -144,6 +150,7 @@ class Magics:
                 if (kind, name) in self._former:
                     table[name] = self._former[kind, name]
         self._shell.Completer.custom_matchers.remove(self._matcher)
+        self._shell.input_transformers_cleanup.remove(self._with_body)
         delattr(self._shell, _MARK)
 
     def registration(self, kind: Kind, name: str) -> Registration | None:

@@ -16,6 +16,8 @@ __all__ = ["Grid", "grid_of"]
 
 _WIDEST = 60
 _MOST_COLUMNS = 20
+_NARROW = 20
+"""Characters of a value that is never broken into lines."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,7 +42,14 @@ class Grid:
 
     def _repr_html_(self) -> str:
         right = self._numeric()
-        styles = [f' style="text-align:{"right" if number else "left"}"' for number in right]
+        narrow = [
+            max(len(_text(value)) for value in (name, *column)) <= _NARROW
+            for name, *column in zip(self.columns, *self.rows, strict=True)
+        ]
+        styles = [
+            f' style="text-align:{"right" if number else "left"}{";white-space:nowrap" if small else ""}"'
+            for number, small in zip(right, narrow, strict=True)
+        ]
         heads = "".join(
             f"<th{style}>{escape(str(name))}</th>" for name, style in zip(self.columns, styles, strict=True)
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
+import textwrap
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -143,7 +144,7 @@ def watched(connection: Any, query: str) -> Iterator[None]:
     """Have a query that runs on ``connection`` listed as work; interrupt and cancel end it in DuckDB."""
     import duckdb
 
-    with progress.task("sql", " ".join(query.split())[:80]) as task:
+    with progress.task("sql", textwrap.shorten(query, 80, placeholder="…")) as task:
         ended = threading.Event()
         task.on_cancel(lambda: _keep_interrupting(connection, ended))
         try:

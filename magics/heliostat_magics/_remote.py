@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import textwrap
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +129,7 @@ def _estimated(query: str, connection: Connection, params: list[Any]) -> str:
 @contextlib.contextmanager
 def _listed(query: str) -> Iterator[None]:
     """Have a query listed as work while rows are read; interrupt and cancel end it in the database."""
-    with watched_rows() as begun, progress.task("sql", " ".join(query.split())[:80]) as task:
+    with watched_rows() as begun, progress.task("sql", textwrap.shorten(query, 80, placeholder="…")) as task:
 
         def cancel() -> None:
             for rows in begun:
@@ -155,7 +156,7 @@ def _execute(connection: Connection, statement: str, params: list[Any]) -> str:
             finally:
                 ended.set()
 
-        with progress.task("sql", " ".join(statement.split())[:80]) as task:
+        with progress.task("sql", textwrap.shorten(statement, 80, placeholder="…")) as task:
             task.on_cancel(lambda: _cancel(cursor))
             threading.Thread(target=run, name="heliostat-sql-statement", daemon=True).start()
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, TypeAlias
@@ -19,6 +20,10 @@ __all__ = ["History", "TaskView"]
 _MOST_POINTS = 200
 _MOST_LINES = 4
 _WIDTH, _HEIGHT = 360, 100
+_MARGIN = 48
+"""On the right, for the ends of the scale."""
+_NOT_DRAWN = frozenset({"epoch", "step", "step_seconds", "steps_per_second"})
+"""How far and how fast a training is would hide how good it is."""
 _COLOURS = ("#1976d2", "#f57c00", "#388e3c", "#8e24aa")
 _STATES = {"running": "#1976d2", "done": "#388e3c", "failed": "#d32f2f", "cancelled": "#888"}
 
@@ -98,25 +103,31 @@ class TaskView:
         return (self.now - task.started_at) * (task.total - task.done) / task.done
 
     def _plot(self) -> str:
-        drawn = [(name, points) for name, points in self.history.items() if len(points) > 1][:_MOST_LINES]
+        lines_of = [(name, points) for name, points in self.history.items() if len(points) > 1]
+        drawn = ([each for each in lines_of if each[0] not in _NOT_DRAWN] or lines_of)[:_MOST_LINES]
         now = [
-            f'<span style="color:{_colour(drawn, name)}">■</span> {escape(name)} {value:.4g}'
-            for name, value in self.task.metrics.items()
+            f"{_square(drawn, name)}{escape(name)} {value:.4g}" for name, value in self.task.metrics.items()
         ]
         legend = f'<div style="margin-top:2px">{" &nbsp; ".join(now)}</div>' if now else ""
         if not drawn:
             return legend
+        scales, width = _scales(drawn), _WIDTH
         lines = "".join(
-            f'<polyline fill="none" stroke="{_COLOURS[index]}" stroke-width="1.5" points="{_path(points)}"/>'
-            for index, (_, points) in enumerate(drawn)
+            f'<polyline fill="none" stroke="{_COLOURS[index]}" stroke-width="1.5"'
+            f' points="{_path(points, scales[_kind(name)])}"/>'
+            for index, (name, points) in enumerate(drawn)
         )
+        if len(scales) == 1:
+            ((low, high),) = scales.values()
+            lines += _label(high, 12) + _label(low, _HEIGHT - 5)
+            width += _MARGIN
         names = escape(", ".join(name for name, _ in drawn))
         frame = (
             "border:1px solid var(--jp-border-color2,rgba(128,128,128,.35));border-radius:4px;margin-top:4px"
         )
         return (
-            f'<svg role="img" aria-label="{names} so far, each on its own scale" width="{_WIDTH}"'
-            f' height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" style="{frame}">{lines}</svg>{legend}'
+            f'<svg role="img" aria-label="{names} so far" width="{width}"'
+            f' height="{_HEIGHT}" viewBox="0 0 {width} {_HEIGHT}" style="{frame}">{lines}</svg>{legend}'
         )
 
 
@@ -125,20 +136,40 @@ def _bar(task: TaskSnapshot, colour: str) -> str:
     return "" if done is None else bar_html(done, colour, "margin:4px 0")
 
 
-def _path(points: Points) -> str:
-    """Points on the picture; each metric has a scale of its own."""
-    xs, ys = [x for x, _ in points], [y for _, y in points]
+def _kind(name: str) -> str:
+    """What a metric measures, whatever set it is of: ``train-rmse`` and ``eval-rmse`` are one kind."""
+    return re.split(r"[-/]", re.sub(r"^(?:train|val|valid|eval|test)_", "", name))[-1]
+
+
+def _scales(drawn: Sequence[tuple[str, Points]]) -> dict[str, tuple[float, float]]:
+    """Least and greatest value of each kind, so that curves of one kind can be compared."""
+    values: dict[str, list[float]] = {}
+    for name, points in drawn:
+        values.setdefault(_kind(name), []).extend(y for _, y in points)
+    return {kind: (min(found), max(found)) for kind, found in values.items()}
+
+
+def _label(value: float, y: int) -> str:
+    return (
+        f'<text x="{_WIDTH + 4}" y="{y}" font-size="10" fill="var(--jp-ui-font-color2,gray)">'
+        f"{value:.3g}</text>"
+    )
+
+
+def _path(points: Points, scale: tuple[float, float]) -> str:
+    """Points on the picture."""
+    xs = [x for x, _ in points]
     left, width = min(xs), (max(xs) - min(xs)) or 1.0
-    low, height = min(ys), (max(ys) - min(ys)) or 1.0
+    low, height = scale[0], (scale[1] - scale[0]) or 1.0
     return " ".join(
         f"{4 + (x - left) / width * (_WIDTH - 8):.1f},{_HEIGHT - 4 - (y - low) / height * (_HEIGHT - 8):.1f}"
         for x, y in points
     )
 
 
-def _colour(drawn: Sequence[tuple[str, Points]], name: str) -> str:
+def _square(drawn: Sequence[tuple[str, Points]], name: str) -> str:
     names = [each for each, _ in drawn]
-    return _COLOURS[names.index(name)] if name in names else "transparent"
+    return f'<span style="color:{_COLOURS[names.index(name)]}">■</span> ' if name in names else ""
 
 
 def _workers(task: TaskSnapshot) -> str:

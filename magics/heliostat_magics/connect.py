@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -106,10 +107,10 @@ def _sources(scope: Scope) -> list[str]:
 
 
 def _is_place(source: str) -> bool:
-    """Whether a source is a path or URL; ``raw.flights`` is one only if there is no such table."""
+    """Whether a source is a path or URL; a name alone is one only if no table has it."""
     if source.startswith(("@", "~", ".")) or "/" in source:
         return True
-    if not re.search(r"\.\w+$", source):
+    if not re.search(r"\.\w+$", source) and not Path(source).exists():
         return False
     from heliostat.context import get_active_session
 

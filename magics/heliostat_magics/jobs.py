@@ -52,8 +52,11 @@ class JobsMagic(Magic):
             facts_in_row = [facts.task_id, facts.state.value, facts.kind, facts.name, *where, amount(facts)]
             rows.append([*facts_in_row, duration(taken(facts)), ", ".join(metrics(facts)), facts.message])
         head = ["id", "state", "kind", "name", *(["process"] if others else [])]
-        nothing = "Nothing runs." if arguments.running else "Nothing has run yet."
-        return Grid([*head, "done", "time", "metrics", "message"], rows, "" if rows else nothing)
+        head += ["done", "time", "metrics", "message"]
+        if not rows:
+            return Grid(head, [], "Nothing runs." if arguments.running else "Nothing has run yet.")
+        used = [index for index in range(len(head)) if any(row[index] for row in rows)]
+        return Grid([head[index] for index in used], [[row[index] for index in used] for row in rows])
 
 
 class LogsMagic(Magic):

@@ -57,6 +57,24 @@ def test_a_name_that_is_taken_is_left_and_said(capsys: pytest.CaptureFixture[str
     assert not {"hruntime", "resize", "hsql"} & set(tables["line"])
 
 
+def test_an_interrupt_of_our_code_shows_the_lines_of_the_cell(
+    cells: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever presses Stop while we wait sees where the cell was, and our stack only when asked for."""
+    waits = (
+        "import signal\nfrom heliostat import _progress\n"
+        "with _progress.task('test', 'waits') as task:\n"
+        "    task.on_cancel(lambda: signal.raise_signal(signal.SIGINT))\n"
+        "    task.cancel()"
+    )
+    shown = cells.run(waits).stdout
+    assert shown.rstrip().endswith("KeyboardInterrupt:")
+    assert "task.cancel()" in shown
+    assert "_progress.py" not in shown
+    monkeypatch.setenv("HELIOSTAT_TRACEBACK", "1")
+    assert "_progress.py" in cells.run(waits).stdout
+
+
 @pytest.mark.parametrize(
     ("registration", "mode"),
     [(each, mode) for each in MAGICS for mode in (MODES if each.name == "distribute" else [""])],
@@ -73,14 +91,13 @@ def test_help_is_complete(cells: Cells, registration: Registration, mode: str) -
     words = [*parser.flags(), *(getattr(sys.modules[type(magic).__module__], "_COMMANDS", ()))]
     assert [word for word in words if not re.search(rf"{word}\b", text)] == []
     assert not [line for line in text.splitlines() if len(line) > 100]
-    body = "\n1" if registration.kinds[0] == "cell" else ""
-    assert cells.run(f"{registration.sign} {mode} --help{body}").stdout == f"{text}\n"
+    assert cells.run(f"{registration.sign} {mode} --help").stdout == f"{text}\n"
     function = cells.shell.magics_manager.magics[registration.kinds[0]][registration.name]
     assert function.__doc__ == registration.summary
     assert mode or function.getdoc() == text
     page = (Path(__file__).resolve().parents[2] / "docs" / "magics.md").read_text()
     assert f"```text\n{text.rstrip()}\n```" in page
-    wrong = cells.run(f"{registration.sign} {mode} --hepl{body}")
+    wrong = cells.run(f"{registration.sign} {mode} --hepl")
     assert isinstance(wrong.error, UsageError)
     assert "did you mean --help?" in str(wrong.error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,23 @@ def test_a_picture_says_how_far_it_is_and_escapes_names() -> None:
     assert 'aria-label="50 percent"' in html
     assert "<polyline" in html
     assert "<fit>" not in html
+
+
+def test_curves_of_one_kind_share_a_scale() -> None:
+    """The same metric of two sets is drawn on one scale, whose ends are told; another has its own."""
+    history = History()
+    for done in (1, 2):
+        history.add(snapshot(done, metrics={"train-rmse": 4.0 - 2 * done, "eval-rmse": 4.0}))
+    html = TaskView(snapshot(2), history.points(), 110.0)._repr_html_()
+    assert re.findall(r'points="([^"]*)"', html) == ["4.0,50.0 356.0,96.0", "4.0,4.0 356.0,4.0"]
+    assert re.findall(r">([\d.]+)</text>", html) == ["4", "0"]
+    for done in (1, 2):
+        history.add(snapshot(done, metrics={"lr": float(done), "epoch": float(done)}))
+    html = TaskView(snapshot(2, metrics={"lr": 2.0, "epoch": 2.0}), history.points(), 110.0)._repr_html_()
+    assert html.count("<polyline") == 3
+    assert "4.0,96.0 356.0,4.0" in html
+    assert "epoch 2" in html
+    assert "<text" not in html
 
 
 def test_a_terminal_gets_lines(cells: Cells) -> None:

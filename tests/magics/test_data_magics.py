@@ -46,10 +46,12 @@ def test_connects_whatever_has_rows(cells: Cells) -> None:
     """Variables, files, tables, queries and databases become connectors by one verb."""
     cells.run("import pandas as pd; df = pd.DataFrame({'a': [5]})")
     cells.run("%sql CREATE SCHEMA raw; CREATE TABLE raw.t AS SELECT 6 AS a")
+    cells.run("import os; os.mkdir('folder'); pd.DataFrame({'a': [9]}).to_parquet('folder/part.parquet')")
     cells.run(f"%connections add sales sqlite://{cells.run('%pwd').result}/sales.db")
     for source, expected in (
         ("df", [{"a": 5}]),
         ("some.parquet", [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}, {"a": 3, "b": "z"}]),
+        ("folder", [{"a": 9}]),
         ("raw.t", [{"a": 6}]),
         ('--query "SELECT 8 AS a"', [{"a": 8}]),
         ("orders --connection sales", [{"id": 7}]),
