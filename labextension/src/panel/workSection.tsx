@@ -119,7 +119,7 @@ function describeState(work: Work, model: PanelModel): string {
 
 function describeMetrics(work: Work): string {
   return Object.entries(work.metrics ?? {})
-    .map(([name, value]) => `${name} ${Number(value).toPrecision(4)}`)
+    .map(([name, value]) => `${name} ${Number(Number(value).toPrecision(4)).toString()}`)
     .join(' · ');
 }
 
