@@ -63,6 +63,7 @@ __all__ = [
 ]
 
 _TRACEBACK_SWITCH = "HELIOSTAT_TRACEBACK"
+_LONGEST_LINE = 80
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -208,6 +209,7 @@ def _line_of_the_cell(trace: TracebackType | None) -> list[str]:
             if 0 < line <= len(lines) and len(lines) > 1:
                 source = lines[line - 1].strip()
                 # A magic is no Python any more when it runs.
+                source = source if len(source) <= _LONGEST_LINE else f"{source[:_LONGEST_LINE]}…"
                 found = [f"Line {line}" + ("" if source.startswith("get_ipython()") else f": {source}")]
         trace = trace.tb_next
     return found

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 before_shutdown: list[Callable[[], None]] = []
 """Called when this process is about to let go of its cluster: from then on, Ray must not be asked."""
 
-_DEATH = re.compile(r"A worker died or was killed while executing a task.*?Worker PID: (\d+).*", re.DOTALL)
+_DEATH = re.compile(
+    r"A worker died or was killed while executing a task.*?Worker PID: (\d+)[^\n]*", re.DOTALL
+)
 
 _connections: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()
 _numbers = itertools.count()
