@@ -181,7 +181,7 @@ def test_a_forged_manifest_removes_nothing_outside(start_owner: StartOwner, tmp_
 
 @pytest.mark.timeout(600)
 def test_twenty_cycles_leave_nothing(start_owner: StartOwner) -> None:
-    """Twenty starts and stops, some on a crowded machine, all come up and leak nothing.
+    """Four starts and stops, and twenty more on a crowded machine, all come up and leak nothing.
 
     That is no process, file, shared memory or port.
     """
@@ -194,8 +194,8 @@ def test_twenty_cycles_leave_nothing(start_owner: StartOwner) -> None:
         )
         owner.run(cycle, seconds=120)
         before = _footprint(owner)
-        for number in range(20):
-            if number == 14:
+        for number in range(24):
+            if number == 4:
                 load += [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(4)]
             owner.run(cycle, seconds=120)
         wait_for(lambda: not descendants(owner.process.pid), _SECONDS)
