@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from heliostat import _progress as progress
 from heliostat.dataset._catalog import catalog, load_table, make_namespace, place_of, table_of, told
 from heliostat.dataset._order import reordered
-from heliostat.dataset._types import cast, field_ids, stored_schema, with_field_ids
+from heliostat.dataset._types import cast, field_ids, refuse_names, stored_schema, with_field_ids
 from heliostat.dataset._write import write_files
 from heliostat.exceptions import (
     DataError,
@@ -139,6 +139,7 @@ class VersionWriter:
             Somebody else changed the dataset in a way that these files do not fit.
         """
         untouched = {*description.label_cols, *description.exclude_cols}
+        refuse_names(reader.schema.names)
         schema = stored_schema(reader.schema, untouched)
         transaction, ids = self._transaction(schema)
         directory = place_of(f"{transaction._table.location()}/data/{uuid.uuid4().hex}")

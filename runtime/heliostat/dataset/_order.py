@@ -74,7 +74,7 @@ def _query(connection: Any, shuffle: bool, partition_by: str | None) -> str:
         return f"SELECT {columns} FROM rows ORDER BY {order}"  # noqa: S608 - columns are quoted
     # Parsed alone first, so that it is one expression and not more.
     statements = connection.extract_statements(f"SELECT ({partition_by}\n)")
-    if len(statements) != 1:
+    if len(statements) != 1 or not partition_by.strip():
         message = f"The partition expression {partition_by!r} is not one expression."
         raise DataError(message, partition_by=partition_by)
     return (

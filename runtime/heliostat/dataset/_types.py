@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 from heliostat.exceptions import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     import pyarrow as pa
+
+RESERVED = "__heliostat_"
+"""Names of the columns that a version is sorted by begin so."""
 
 
 def stored_schema(schema: pa.Schema, untouched: Collection[str] = ()) -> pa.Schema:
@@ -39,6 +42,19 @@ def stored_schema(schema: pa.Schema, untouched: Collection[str] = ()) -> pa.Sche
             for field in schema
         ]
     )
+
+
+def refuse_names(names: Sequence[str]) -> None:
+    """Raise DataError for names that SQL, in which a version is sorted and read, could mistake."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.lower(), name)
+        if other != name:
+            message = f"SQL cannot tell the columns {other!r} and {name!r} apart."
+            raise DataError(message, "Give each column a name of its own.", column=name)
+        if name.lower().startswith(RESERVED):
+            message = f"Names of columns do not begin with {RESERVED!r}, as {name!r} does."
+            raise DataError(message, "Rename it.", column=name)
 
 
 def _stored(given: pa.DataType, column: str, *, exact: bool) -> pa.DataType:  # noqa: C901, PLR0911, PLR0912 - a table of cases
