@@ -116,11 +116,7 @@ class Magics:
         self._names: dict[tuple[Kind, str], Callable[..., Any]] = {}
         self._former: dict[tuple[Kind, str], Callable[..., Any]] = {}
         self._matcher: Any = None
-
-    def _with_body(self, lines: list[str]) -> list[str]:
-        """Give ``%%name --help`` that stands alone a body: without one IPython does not ask us."""
-        name = lines[0][2:].split(maxsplit=1) if len(lines) == 1 and lines[0].startswith("%%") else []
-        return [*lines, "\n"] if name and self.registration("cell", name[0]) else lines
+        self._with_body = _body_giver(self)
 
     @classmethod
     def of(cls, shell: InteractiveShell) -> Magics | None:
@@ -218,6 +214,18 @@ class Magics:
         if not registration.expand:
             setattr(function, MAGIC_NO_VAR_EXPAND_ATTR, True)
         return function
+
+
+def _body_giver(magics: Magics) -> Callable[[list[str]], list[str]]:
+    """Give ``%%name --help`` that stands alone a body: without one IPython does not ask us."""
+
+    def with_body(lines: list[str]) -> list[str]:
+        name = lines[0][2:].split(maxsplit=1) if len(lines) == 1 and lines[0].startswith("%%") else []
+        return [*lines, "\n"] if name and magics.registration("cell", name[0]) else lines
+
+    # A terminal that asks whether a cell is complete shall go on to wait for its body.
+    with_body.has_side_effects = True  # type: ignore[attr-defined]
+    return with_body
 
 
 def _new_name(line: str) -> str | None:
