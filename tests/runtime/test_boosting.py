@@ -189,11 +189,14 @@ def test_an_interrupt_ends_the_workers_and_keeps_the_model(
 
     sender = at_round(20, interrupt)
     endless = library.make(1_000_000, workers, waits=True, checkpoint_every=0)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stopped:
         endless.fit(tumours, inputs(tumours), LABEL)
     assert time.monotonic() - sent[0] < 1
     sender.join()
     assert endless.report.interrupted
+    told = f"get_booster() has the model of the first {endless.report.rounds} rounds."
+    assert stopped.value.__notes__ == [told]
+    assert _progress.tasks()[-1].snapshot.done == endless.report.rounds
     assert library.rounds(endless.get_booster()) == endless.report.rounds >= 20
     assert roc_auc_score(tumours[LABEL], endless.predict(tumours)) > 0.99
     assert_clean(runtime)
@@ -339,6 +342,9 @@ def test_constraints_ranking_and_early_stopping_hold_on_two_workers(
     values = next(iter(stopping.get_eval_results()["eval"].values()))
     best = stopped.best_iteration - (library is LGB)
     assert int(np.argmin(values)) == best
+    shown = _progress.tasks()[-1].snapshot
+    assert shown.done == stopping.report.rounds
+    assert values[-1] in [value for name, value in shown.metrics.items() if name.startswith("eval-")]
 
 
 def test_a_training_runs_on_the_device_it_was_given(library: Library) -> None:

@@ -289,9 +289,12 @@ class BoostingEstimator:
 
                     driver = Driver(self._function(), jobs, task, checkpoints, print)
                     trained = driver.run(group)
+                # Rounds come a few times a second, so the last ones were not told yet.
+                task.update(done=trained.rounds, metrics=_latest(trained.history))
             except (KeyboardInterrupt, TaskCancelledError) as stopped:
                 rounds = self._keep_partial(driver, columns, placement, rows, begun)
                 if rounds:
+                    task.update(done=rounds)
                     stopped.add_note(f"get_booster() has the model of the first {rounds} rounds.")
                 raise
         for text in trained.warnings:
@@ -354,3 +357,12 @@ class BoostingEstimator:
             checkpoint=outcome.where,
         )
         return rounds
+
+
+def _latest(history: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, float] | None:
+    """The last value of each metric, by the names that the workers tell them by."""
+    return {
+        f"{name}-{metric}": float(values[-1])
+        for name, found in history.items()
+        for metric, values in found.items()
+    } or None
