@@ -11,6 +11,7 @@ from heliostat._launcher import launch
 from heliostat._messages.resizing import ResizeTarget
 from heliostat._runtime import Runtime
 from heliostat._sizes import Count, Size, make_target
+from heliostat.exceptions import HeliostatError
 
 __all__ = ["current", "init", "shutdown"]
 
@@ -63,15 +64,24 @@ def init(
         if _current is not None and (not _current.alive or _current.failed):
             _current.stop()
             _current = None
+        was_there = _current is not None
         if _current is None:
             _current = _launched(target, chosen)
-        elif address is not None or target != ResizeTarget():
-            message = "The runtime is there already and keeps its size: resize() or restart() change it."
-            warnings.warn(message, stacklevel=2)
         runtime = _current
     if wait:
         runtime.wait()
+    if was_there and (address is not None or _would_change(runtime, target)):
+        message = "The runtime is there already and keeps its size: resize() or restart() change it."
+        warnings.warn(message, stacklevel=2)
     return runtime
+
+
+def _would_change(runtime: Runtime, target: ResizeTarget) -> bool:
+    """Whether a runtime has another size than ``target``; one that cannot tell yet may have."""
+    try:
+        return target != ResizeTarget() and bool(runtime.plan(target).changes)
+    except HeliostatError:
+        return True
 
 
 def _launched(target: ResizeTarget, address: str | None) -> Runtime:

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 from tests.support.trainings import until
 
+from heliostat import _handle
 from heliostat.exceptions import ConfigurationError
 from heliostat.modeling._workers import (
     Failure,
@@ -348,3 +350,12 @@ def test_idle_workers_do_not_bring_ray_back() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=90, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_to_ask_for_the_size_that_is_there_is_no_mistake(runtime: Runtime) -> None:
+    """A script's first line may stand in a notebook: only another size is warned of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert _handle.init(cpus=2) is runtime
+    with pytest.warns(UserWarning, match="keeps its size"):
+        assert _handle.init(cpus=1) is runtime
