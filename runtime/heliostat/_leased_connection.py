@@ -14,6 +14,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from heliostat._lease import NAME, Lease, Mode
+from heliostat.exceptions import WarehouseBusyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,6 +106,11 @@ class Asker:
             with self.lease.use(Mode.WRITE if writes else Mode.READ):
                 self._follow_transaction(name, kinds, args)
                 return _while_read(self.lease, method(*args, **kwargs), streams=streams)
+        except duckdb.ResourceInUseException as error:
+            path = str(self.lease.path)
+            message = f"The session of {path} is busy: an earlier result of it is still being read."
+            action = "Read that to its end, or close it: reader.close()."
+            raise WarehouseBusyError(message, action, path=path, pids=[]) from error
         except duckdb.InvalidInputException as error:
             # A query may write too, as nextval() does; it has changed nothing yet.
             if writes or len(kinds) != 1 or _READ_ONLY not in str(error):
@@ -170,7 +176,9 @@ def _followed(lease: Lease, reader: Any) -> Any:
 
     reading = _Reading()
     weakref.finalize(reading, lease.hold())
-    return pa.RecordBatchReader.from_batches(reader.schema, _batches(reader, reading))
+    made = pa.RecordBatchReader.from_batches(reader.schema, _batches(reader, reading))
+    # Through a C stream: close() of that drops the generator, which a reader of Python batches keeps.
+    return pa.RecordBatchReader.from_stream(made)
 
 
 def _batches(reader: Any, reading: _Reading) -> Iterator[Any]:

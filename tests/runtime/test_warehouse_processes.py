@@ -202,6 +202,21 @@ def test_writing_under_an_unread_result_is_refused(path: Path, monkeypatch: pyte
         assert count(session) == 0
 
 
+def test_a_half_read_stream_is_named_and_closing_it_frees_the_session(path: Path) -> None:
+    """A query beside a stream says what is in its way, and runs once that is closed; so does a write."""
+    with Session(path) as session:
+        connector = DataConnector.from_dataframe(session.table("t"))
+        reader = connector.to_reader()
+        first = reader.read_next_batch().num_rows
+        with pytest.raises(WarehouseBusyError, match="earlier result of it is still being read"):
+            session.table("t")
+        assert first + sum(batch.num_rows for batch in reader) == 100_000
+        with connector.to_reader() as reader:
+            reader.read_next_batch()
+        session.sql("DELETE FROM t")
+        assert count(session) == 0
+
+
 def test_a_forked_process_and_a_pickle_get_a_session_of_their_own(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
