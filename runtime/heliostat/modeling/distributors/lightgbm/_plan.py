@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Any
 
 from heliostat.exceptions import ConfigurationError
@@ -149,4 +150,8 @@ def check_known(params: Mapping[str, Any], aliases: Mapping[str, list[str]]) -> 
     unknown = [name for name in params if name not in known]
     if unknown:
         message = f"LightGBM does not know these parameters: {', '.join(map(repr, unknown))}."
-        raise ConfigurationError(message, "Leave them out.")
+        near = [match for name in unknown for match in difflib.get_close_matches(name, known, 1)]
+        hint = (
+            f"Did you mean {', '.join(map(repr, near))}? Else leave them out." if near else "Leave them out."
+        )
+        raise ConfigurationError(message, hint)

@@ -6,6 +6,7 @@ as that, so that the driver looks for the true cause elsewhere.
 
 from __future__ import annotations
 
+import difflib
 import re
 import time
 import warnings
@@ -285,7 +286,7 @@ def _First(  # noqa: N802
 
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
             if epoch == 0:
-                _refuse_unused(caught)
+                _refuse_unused(caught, model)
             self.rounds = done + epoch + 1
             if job.watched:
                 self.latest = {f"{n}-{m}": v[-1] for n, found in evals_log.items() for m, v in found.items()}
@@ -312,11 +313,20 @@ def _Last(job: Job, report: Reporter, done: int, own: Sequence[Any]) -> Any:  # 
     return Last()
 
 
-def _refuse_unused(caught: Sequence[warnings.WarningMessage]) -> None:
+def _refuse_unused(caught: Sequence[warnings.WarningMessage], model: Any) -> None:
     """XGBoost only warns of a parameter that it does not know; a misspelt one must not pass."""
     for entry in caught:
         _, found, rest = str(entry.message).partition("Parameters: {")
         names, ended, _ = rest.partition("} are not used")
         if found and ended:
             message = f"XGBoost does not use these parameters: {names.strip()}."
-            raise ConfigurationError(message, "Leave them out.")
+            known = re.findall(r'"(\w+)":"', model.save_config())  # those that have a value
+            near = [
+                m for name in re.findall(r"\w+", names) for m in difflib.get_close_matches(name, known, 1)
+            ]
+            hint = (
+                f"Did you mean {', '.join(map(repr, near))}? Else leave them out."
+                if near
+                else "Leave them out."
+            )
+            raise ConfigurationError(message, hint)
