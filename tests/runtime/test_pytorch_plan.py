@@ -8,13 +8,19 @@ import os
 import traceback
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pytest
 
 from heliostat._stages import open_location
 from heliostat.exceptions import ConfigurationError
 from heliostat.modeling._nodes import NodeSize
 from heliostat.modeling.distributors import pytorch
-from heliostat.modeling.distributors.pytorch import PyTorchScalingConfig, WorkerResourceConfig, get_context
+from heliostat.modeling.distributors.pytorch import (
+    PyTorchDistributor,
+    PyTorchScalingConfig,
+    WorkerResourceConfig,
+    get_context,
+)
 from heliostat.modeling.distributors.pytorch._frames import (
     frames_of,
     in_collective,
@@ -101,6 +107,13 @@ def test_settings_that_cannot_be_used_are_refused(arguments: dict[str, Any], tol
     """Each wrong setting is named before anything starts."""
     with pytest.raises(ConfigurationError, match=told):
         PyTorchScalingConfig(**arguments)
+
+
+def test_rows_without_a_name_are_refused() -> None:
+    """A frame in place of the dictionary of connectors is told as what it is."""
+    frame = pd.DataFrame({"a": [1]})
+    with pytest.raises(ConfigurationError, match=r"(?s)dataset_map is a DataFrame.*Pass a dictionary"):
+        PyTorchDistributor(print).run(dataset_map=frame)  # type: ignore[arg-type]
 
 
 def test_no_cpus_are_for_workers_with_a_gpu() -> None:

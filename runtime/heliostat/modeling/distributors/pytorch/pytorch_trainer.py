@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from heliostat.modeling.distributors.pytorch._runtime import connect, is_local
 from heliostat.modeling.distributors.pytorch.scaling_config import PyTorchScalingConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from heliostat._location import Location
     from heliostat.data import DataConnector
@@ -93,6 +94,10 @@ class PyTorchDistributor:
         TaskCancelledError
             Somebody cancelled it.
         """
+        if dataset_map is not None and not isinstance(dataset_map, Mapping):
+            message = f"dataset_map is a {type(dataset_map).__name__}."
+            action = 'Pass a dictionary of connectors: {"train": DataConnector.from_dataframe(...)}.'
+            raise ConfigurationError(message, action)
         _require_torch()
         request_id = uuid.uuid4().hex[:12]
         keep = kept_runs()
