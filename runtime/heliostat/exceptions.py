@@ -4,6 +4,7 @@
 
     HeliostatError
     ├── ConfigurationError      a setting or an argument cannot be used
+    │   ├── RefusedCallError    a call that this object does not take
     │   └── ResizeError         a size that cannot be had
     ├── DataError               data cannot be read or converted as asked
     │   ├── UnsupportedSourceError  sources of a kind, or of kinds together, that cannot be read
@@ -51,6 +52,7 @@ __all__ = [
     "HeliostatError",
     "MissingDependencyError",
     "RankError",
+    "RefusedCallError",
     "ResizeError",
     "ResizeTimeoutError",
     "RuntimeLostError",
@@ -122,6 +124,10 @@ def _rebuild(
 
 class ConfigurationError(HeliostatError, ValueError):
     """A setting or an argument cannot be used; nothing was changed."""
+
+
+class RefusedCallError(ConfigurationError, RuntimeError):
+    """A call that this object does not take, at all or as it is now; nothing was changed."""
 
 
 class ResizeError(ConfigurationError):

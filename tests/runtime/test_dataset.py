@@ -32,7 +32,7 @@ from heliostat.dataset import (
     load_dataset,
 )
 from heliostat.dataset._resolve import data_files
-from heliostat.exceptions import ConfigurationError, DataError, DatasetError
+from heliostat.exceptions import ConfigurationError, DataError, DatasetError, RefusedCallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,7 +131,7 @@ def test_what_is_there_or_missing_is_told(session: Session) -> None:
             call()
         assert missing.value.error_code == "NOT_FOUND"
     assert "Versions: v1." in str(missing.value)
-    with pytest.raises(RuntimeError, match="No Dataset version selected"):
+    with pytest.raises(RefusedCallError, match="No Dataset version selected"):
         _ = dataset.read
     with pytest.raises(RuntimeError, match="not supported"):
         DatasetReader.from_dataframe({"a": [1]})

@@ -12,13 +12,14 @@ from heliostat.dataset._catalog import catalog, identifier_of, load_table, place
 from heliostat.dataset._commit import Description, VersionWriter, create_table
 from heliostat.dataset._garbage import collect
 from heliostat.dataset._removal import remove_version
-from heliostat.dataset.dataset_reader import DatasetReader, _RefusedCallError
+from heliostat.dataset.dataset_reader import DatasetReader
 from heliostat.dataset.dataset_version import DatasetVersion, Row
 from heliostat.exceptions import (
     ConfigurationError,
     DataError,
     DatasetCannotDeleteError,
     DatasetExistError,
+    RefusedCallError,
 )
 
 if TYPE_CHECKING:
@@ -115,13 +116,13 @@ class Dataset:
 
         Raises
         ------
-        ConfigurationError
-            No version is selected; it is a RuntimeError as well.
+        RefusedCallError
+            No version is selected; it is a ConfigurationError and a RuntimeError.
         """
         if self._version is None:
             message = "No Dataset version selected."
             action = "Call select_version, and read from what it returns."
-            raise _RefusedCallError(message, action, error_code="INVALID_ATTRIBUTE")
+            raise RefusedCallError(message, action, error_code="INVALID_ATTRIBUTE")
         return DatasetReader.of_version(self._active_session(), self._identifier, self._version)
 
     def list_versions(self, detailed: bool = False) -> list[str] | list[Row]:

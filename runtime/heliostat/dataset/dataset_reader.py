@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from heliostat.data.data_connector import DataConnector
 from heliostat.data.data_source import DatasetInfo
 from heliostat.dataset._resolve import version_files
-from heliostat.exceptions import ConfigurationError, DataError
+from heliostat.exceptions import DataError, RefusedCallError
 
 if TYPE_CHECKING:
     from heliostat.dataset._catalog import Identifier
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from heliostat.dataset.dataset_version import DatasetVersion
 
 __all__ = ["DatasetReader"]
-
-
-class _RefusedCallError(ConfigurationError, RuntimeError):
-    """A ConfigurationError that code which expects a RuntimeError catches as well."""
 
 
 class DatasetReader(DataConnector):
@@ -29,9 +25,9 @@ class DatasetReader(DataConnector):
 
     @classmethod
     def from_dataframe(cls, df: Any, ingestor_class: Any = None, **kwargs: Any) -> DatasetReader:
-        """Refuse: a reader reads a version. Raises ConfigurationError, which is a RuntimeError too."""
+        """Refuse: a reader reads a version. Raises RefusedCallError, which is a RuntimeError too."""
         message = "Creating a DatasetReader from a DataFrame is not supported."
-        raise _RefusedCallError(message, "Use DataConnector.from_dataframe.")
+        raise RefusedCallError(message, "Use DataConnector.from_dataframe.")
 
     @classmethod
     def of_version(cls, session: Any, identifier: Identifier, version: DatasetVersion) -> DatasetReader:
