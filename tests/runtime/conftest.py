@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    import pandas as pd
+
     from heliostat._runtime import Runtime
 
     AsRank = Callable[[int, int], None]
@@ -47,6 +49,14 @@ def runtime() -> Iterator[Runtime]:
     """A local runtime of two CPUs, owned by the process of the tests."""
     yield _handle.init(cpus=2)
     _handle.shutdown()
+
+
+@pytest.fixture(scope="session")
+def tumours() -> pd.DataFrame:
+    """569 real rows; see :func:`tests.support.tables.tumours`."""
+    from tests.support import tables
+
+    return tables.tumours()
 
 
 @pytest.fixture

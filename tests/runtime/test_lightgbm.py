@@ -25,15 +25,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-pytestmark = pytest.mark.usefixtures("runtime")
 ONE, TWO = LightGBMScalingConfig(num_workers=1), LightGBMScalingConfig(num_workers=2)
+pytestmark = pytest.mark.usefixtures("runtime")
+
 EXACT = {"force_row_wise": True, "verbosity": -1, "num_leaves": 7, "min_data_in_leaf": 5}
-
-
-@pytest.fixture(scope="module")
-def tumours() -> pd.DataFrame:
-    """569 real rows."""
-    return tables.tumours()
 
 
 def trees(booster: lightgbm.Booster) -> str:
@@ -165,7 +160,7 @@ def test_unknown_parameters_and_errors_are_sentences(tumours: pd.DataFrame) -> N
         LightGBMEstimator(5, "binary", {"max_dpth": 3}, ONE).fit(tumours, inputs(tumours), LABEL)
     with pytest.raises(TrainingError, match="Unknown objective"):
         LightGBMEstimator(5, "nonsense", {}, ONE).fit(tumours, inputs(tumours), LABEL)
-    with pytest.raises(ConfigurationError, match="asks for 1 GPU"):
+    with pytest.raises(ConfigurationError, match="asks for 1 GPU; the runtime has 0 GPUs"):
         LightGBMEstimator(5, "binary", {}, LightGBMScalingConfig(use_gpu=True)).fit(
             tumours, inputs(tumours), LABEL
         )
@@ -178,9 +173,9 @@ def test_params_go_before_arguments() -> None:
 
 
 def test_metrics_of_ranks_are_merged_by_weight() -> None:
-    """Means are weighted means, and the root of a mean square is that of all rows."""
+    """Means are weighted means, the root of a mean square is that of all rows, and sums are sums."""
     ranks = [
-        ([("eval", "l2", 1.0), ("eval", "rmse", 1.0)], {"eval": 1.0}),
-        ([("eval", "l2", 4.0), ("eval", "rmse", 2.0)], {"eval": 3.0}),
+        ([("eval", "l2", 1.0), ("eval", "rmse", 1.0), ("eval", "gamma_deviance", 1.0)], {"eval": 1.0}),
+        ([("eval", "l2", 4.0), ("eval", "rmse", 2.0), ("eval", "gamma_deviance", 4.0)], {"eval": 3.0}),
     ]
-    assert merged(ranks) == pytest.approx([3.25, 3.25**0.5])
+    assert merged(ranks) == pytest.approx([3.25, 3.25**0.5, 5.0])

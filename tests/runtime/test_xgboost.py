@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -33,12 +34,6 @@ if TYPE_CHECKING:
 
 BINARY = "binary:logistic"
 ONE, TWO = XGBScalingConfig(num_workers=1), XGBScalingConfig(num_workers=2)
-
-
-@pytest.fixture(scope="module")
-def tumours() -> pd.DataFrame:
-    """569 real rows."""
-    return tables.tumours()
 
 
 @pytest.fixture(scope="module")
@@ -119,24 +114,58 @@ def test_many_rows_with_ties_and_gaps_give_the_model_of_plain_xgboost(runtime: R
     assert _sketch.usable(), "else it was not tried"
 
 
+_WAYS = {
+    "attribute": "from xgboost import XGBClassifier",
+    "module": "from xgboost.sklearn import *",
+    "pickle": "XGBClassifier = pickle.loads(b'cxgboost.sklearn\\nXGBClassifier\\n.')",
+    "dask": "import xgboost.dask; XGBClassifier = xgboost.dask.XGBClassifier",
+    "threads": """
+from concurrent.futures import ThreadPoolExecutor
+names = [name for name in xgboost.__all__ if name.startswith("XGB")]
+with ThreadPoolExecutor(len(names)) as pool:
+    found = list(pool.map(lambda name: getattr(xgboost, name), names))
+assert [each.__name__ for each in found] == names
+XGBClassifier = xgboost.XGBClassifier""",
+}
+
+
 def test_a_worker_has_xgboost_without_scikit_learn_until_it_is_wanted() -> None:
-    """Training needs neither scikit-learn nor pandas; the classes for them are there when asked for."""
+    """Training needs neither scikit-learn nor pandas; however their classes are asked for, all works."""
     code = """
-import sys
+import json, os, pickle, sys
 from heliostat.modeling.distributors.xgboost._library import library
 import numpy as np
 xgboost = library()
+assert not {"sklearn", "pandas"} & set(sys.modules) and "XGBClassifier" in dir(xgboost)
 rows, label = np.eye(20, dtype="float32"), np.arange(20) % 2
-xgboost.train({}, xgboost.QuantileDMatrix(rows, label), 2)
-assert not {"sklearn", "pandas"} & set(sys.modules)
-given = {"objective": "binary:logistic"}, xgboost.DMatrix(rows, label), 2
-found = xgboost.cv(*given, nfold=2, stratified=True)
-from xgboost import XGBClassifier
-from sklearn.base import is_classifier
-print(is_classifier(XGBClassifier(n_estimators=2).fit(rows, label)), len(found), hasattr(xgboost, "nothing"))
+
+def use(way):
+    xgboost.train({}, xgboost.QuantileDMatrix(rows, label), 2)
+    assert not {"sklearn", "pandas"} & set(sys.modules)
+    names = {**globals()}
+    exec(way, names)
+    from sklearn.base import clone, is_classifier
+    class Own(names["XGBClassifier"]): pass
+    model = clone(names["XGBClassifier"](n_estimators=2)).fit(rows, label)
+    assert is_classifier(Own()) and isinstance(model, xgboost.XGBModel)
+    assert (pickle.loads(pickle.dumps(model)).predict(rows) == model.predict(rows)).all()
+    assert xgboost.plotting.XGBModel is xgboost.sklearn.XGBModel is xgboost.XGBModel
+    given = {"objective": "binary:logistic"}, xgboost.DMatrix(rows, label), 2
+    assert len(xgboost.training.cv(*given, nfold=2, stratified=True)) == 2
+    assert not hasattr(xgboost, "nothing")
+
+children = {}
+for name, way in json.loads(sys.argv[1]).items():
+    child = os.fork()
+    if not child:
+        use(way)
+        os._exit(0)
+    children[child] = name
+print(*(children[child] for child in children if os.waitpid(child, 0)[1]))
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.split() == ["True", "2", "False"]
+    command = [sys.executable, "-c", code, json.dumps(_WAYS)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == [], ran.stderr
 
 
 def test_two_workers_are_as_good_as_one(

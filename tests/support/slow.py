@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 
-GROUP = f"heliostat-test-{os.getpid()}"
-
 
 class Slow:
     """Waits after each round, and remembers it; takes memory in a process of the control group."""
 
     def __init__(self) -> None:
-        self.group = GROUP
+        self.group = f"heliostat-test-{os.getpid()}"
         self.seen: list[int] = []
 
     def __call__(self, env: Any) -> None:

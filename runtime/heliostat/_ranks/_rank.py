@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heliostat._oom import Watch
 from heliostat._ranks._actor import RankActor
 from heliostat._ranks._facts import STACKS_SIGNAL, Place, Prepared, RankFacts
 
@@ -42,7 +43,7 @@ class Rank:
     """Which of the reserved places it sits in."""
     actor: Any
     preparing: Any
-    oom_kills: int
+    watch: Watch
     prepared: Prepared | None = None
     place: Place | None = None
     serving: Any = None
@@ -61,10 +62,8 @@ class Rank:
         """Have Ray start the process; returns at once."""
         import ray
 
-        from heliostat.modeling._workers._deaths import oom_kills
-
         actor = ray.remote(RankActor).options(max_restarts=0, **options).remote(facts)
-        return cls(number, slot, actor, actor.prepare.remote(), oom_kills())
+        return cls(number, slot, actor, actor.prepare.remote(), Watch())
 
     @property
     def state(self) -> RankState:
@@ -155,7 +154,9 @@ class Rank:
             (int(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith("exit code ")),
             None,
         )
-        death = explain(self.serving or self.preparing, code=code, text=text, oom_kills_before=self.oom_kills)
+        here = self.prepared is not None and _is_here(self.prepared.host)
+        pid = self.prepared.pid if self.prepared is not None and here else 0
+        death = explain(self.serving or self.preparing, code=code, text=text, watch=self.watch, pid=pid)
         memory = "" if self.memory_bytes is None else f"; it used {_size(self.memory_bytes)} when last seen"
         return f"{death.text}{memory}"
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from heliostat._oom import oom_kills
-
-__all__ = ["Death", "explain", "oom_kills"]
+if TYPE_CHECKING:
+    from heliostat._oom import Watch
 
 _FATAL = re.compile(r"^Fatal Python error: (?P<what>.+)$", re.MULTILINE)
 
@@ -17,7 +16,8 @@ _FATAL = re.compile(r"^Fatal Python error: (?P<what>.+)$", re.MULTILINE)
 class Death:
     """How a worker's process ended.
 
-    ``code`` is its exit code where it is known; ``out_of_memory`` is whether that was the cause.
+    ``code`` is its exit code where it is known; ``out_of_memory`` is whether that was the cause, or
+    may have been: the text says which.
     """
 
     text: str
@@ -25,7 +25,7 @@ class Death:
     out_of_memory: bool = False
 
 
-def explain(reference: Any, *, code: int | None, text: str, oom_kills_before: int) -> Death:
+def explain(reference: Any, *, code: int | None, text: str, watch: Watch, pid: int) -> Death:
     """Explain the end of a worker.
 
     Parameters
@@ -34,8 +34,10 @@ def explain(reference: Any, *, code: int | None, text: str, oom_kills_before: in
         Result of the actor's endless call, which Ray fails when it learns of the death.
     code, text:
         What the worker said: the code it exited with, the crash that the interpreter wrote.
-    oom_kills_before:
-        The kernel's count when the work began.
+    watch:
+        Was made before the process began.
+    pid:
+        Of its process, if that was one of this machine; else 0: the kernel's words are of this one.
     """
     if code is not None:
         return Death(f"its process ended itself with exit code {code}", code)
@@ -43,8 +45,12 @@ def explain(reference: Any, *, code: int | None, text: str, oom_kills_before: in
     if fatal is not None:
         return Death(f"its process crashed: {fatal['what']}\n{text[fatal.start() :].strip()}")
     told = _told_by_ray(reference)
-    if oom_kills() > oom_kills_before or "OutOfMemory" in told or "low memory" in told:
+    found = watch.killed(pid) if pid else False
+    if found or "OutOfMemory" in told or "low memory" in told:
         return Death("its process was killed for want of memory", -9, out_of_memory=True)
+    if found is None:
+        suspicion = "perhaps for want of memory: the system ended some process for that meanwhile"
+        return Death(f"its process was killed, {suspicion}", -9, out_of_memory=True)
     return Death("its process was killed (SIGKILL, or an end that it could not report)", -9)
 
 

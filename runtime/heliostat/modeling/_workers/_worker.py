@@ -11,6 +11,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from heliostat._oom import Watch
 from heliostat.modeling._workers import _deaths
 from heliostat.modeling._workers._actor import STACKS_SIGNAL, WorkerProcess
 from heliostat.modeling._workers._wire import DumpStacks, Leaving
@@ -71,7 +72,7 @@ class Worker:
         self._connection: Connection | None = None
         self._here, self._gone, self._told = threading.Event(), threading.Event(), threading.Event()
         self._sending = threading.Lock()
-        self._oom_kills = _deaths.oom_kills()
+        self._watch = Watch()
         hub.expect(self._token, self._joined)
         all_workers.add(self)
         actor = ray.remote(WorkerProcess)
@@ -117,7 +118,8 @@ class Worker:
         # Its last words come on a connection of their own, which another thread reads.
         self._told.wait(_LAST_WORDS_S)
         text = b"".join(self._text).decode(errors="replace")
-        return _deaths.explain(self._serving, code=self._code, text=text, oom_kills_before=self._oom_kills)
+        pid = self.pid if self._is_of_this_machine() else 0
+        return _deaths.explain(self._serving, code=self._code, text=text, watch=self._watch, pid=pid)
 
     def died_by_ray(self) -> bool:
         """Whether Ray says that the process is gone, even if its connection is still open."""
@@ -141,9 +143,12 @@ class Worker:
             seen = len(self._text)
         return b"".join(self._text[start:]).decode(errors="replace")
 
+    def _is_of_this_machine(self) -> bool:
+        return bool(self.pid) and self.host in ("127.0.0.1", _own_host())
+
     def _is_local(self) -> bool:
         """Whether the process is one of this machine, told by its Ray node and its name."""
-        if not self.pid or self.host not in ("127.0.0.1", _own_host()):
+        if not self._is_of_this_machine():
             return False
         with contextlib.suppress(OSError):
             return f"{WorkerProcess.__name__}.".encode() in _command(self.pid)

@@ -230,7 +230,13 @@ def _labels(column: Any, columns: Columns) -> Any:
 
     if columns.classes is None:
         return to_number(column, np.float32)
-    return _codes(column, columns.classes, np.float32)
+    found = _codes(column, columns.classes, np.float32)
+    unseen = np.isnan(found) & column.is_valid().to_numpy(zero_copy_only=False)
+    if unseen.any():
+        other = column[int(unseen.argmax())].as_py()
+        message = f"The label column {columns.label!r} has {other!r}, which no row of the training has."
+        raise DataError(message, "Train on rows of every class.", column=columns.label)
+    return found
 
 
 def _role(column: Any, role: str, name: str) -> Any:

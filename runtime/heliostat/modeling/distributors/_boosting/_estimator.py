@@ -11,11 +11,13 @@ from heliostat import _progress
 from heliostat.exceptions import ConfigurationError, TaskCancelledError
 from heliostat.modeling import _workers
 from heliostat.modeling._nodes import honest_advice, nodes
-from heliostat.modeling.distributors._boosting import _predicting, _saving
+from heliostat.modeling.distributors._boosting import _inputs, _predicting, _saving
 from heliostat.modeling.distributors._boosting._callbacks import write_back
 from heliostat.modeling.distributors._boosting._checkpoints import Checkpoints
+from heliostat.modeling.distributors._boosting._columns import needs_float64
 from heliostat.modeling.distributors._boosting._connection import connect
 from heliostat.modeling.distributors._boosting._driving import Driver
+from heliostat.modeling.distributors._boosting._job import Job
 from heliostat.modeling.distributors._boosting._preparing import (
     Parts,
     columns_by_set,
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from heliostat.modeling.distributors._boosting._columns import Columns
-    from heliostat.modeling.distributors._boosting._inputs import Given
     from heliostat.modeling.distributors._boosting._scaling import Placement
     from heliostat.modeling.distributors._boosting._spec import Spec
 
@@ -46,6 +47,8 @@ class BoostingEstimator:
     _module: ClassVar[str]
     _scaling_class: ClassVar[type[ScalingConfig]]
     _checkpoint_name: ClassVar[str]
+    _reads_float64: ClassVar[bool] = False
+    """Whether the library makes bins of float64 where there is any, and not of float32."""
 
     def __init__(  # noqa: PLR0917 - the order is that of the public constructors
         self,
@@ -79,9 +82,6 @@ class BoostingEstimator:
         raise NotImplementedError
 
     def _has_cuda(self) -> bool:
-        raise NotImplementedError
-
-    def _job(self, **facts: Any) -> Any:
         raise NotImplementedError
 
     def _model_bytes(self, booster: Any) -> bytes:
@@ -236,16 +236,23 @@ class BoostingEstimator:
 
     def _train(
         self,
-        train: Given,
-        evaluation: Mapping[str, Given],
+        data: tuple[Any, Any, Any],
+        eval_set: Any,
+        verbose_eval: bool | int | None,
         *,
+        roles: Mapping[str, Any],
+        eval_roles: Mapping[str, Sequence[Any]],
         categorical: Sequence[str],
-        verbose_eval: int,
         start: bytes | None,
-        wide: bool = False,
     ) -> Any:
-        """Train on workers and keep what comes out; returns the model."""
+        """Train on workers and keep what comes out; returns the model.
+
+        ``data`` are the first three arguments of ``fit``, ``eval_roles`` arrays for each evaluation set.
+        """
         spec = self._plan()
+        train = _inputs.given(*data, roles)
+        evaluation = _inputs.evaluation_sets(eval_set, train, _inputs.own_roles(eval_set, **eval_roles))
+        wide = self._reads_float64 and needs_float64(train.connector.schema, train.inputs)
         columns = replace(columns_of(train, categorical), wide=wide)
         directory = connect()
         placement = self._placement()
@@ -273,15 +280,17 @@ class BoostingEstimator:
                         given = parts.of(count)
                         return [
                             (
-                                self._job(
+                                Job(
                                     spec=spec,
-                                    columns=columns_by_set(columns, inputs),
                                     parts=part,
-                                    placement=placement,
-                                    verbose_eval=verbose_eval,
-                                    checkpoint=checkpoint,
-                                    every=self.checkpoint_every,
+                                    columns=columns_by_set(columns, inputs),
+                                    threads=placement.cpus,
+                                    gpu=bool(placement.gpus),
+                                    callbacks=tuple(self.callbacks or ()),
+                                    report_every=int(verbose_eval or 0),
+                                    checkpoint_every=self.checkpoint_every,
                                     start=start,
+                                    checkpoint=checkpoint,
                                 ),
                             )
                             for part in given

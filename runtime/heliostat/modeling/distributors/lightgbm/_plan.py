@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat.exceptions import ConfigurationError
 from heliostat.modeling.distributors._boosting._scaling import ScalingConfig
-from heliostat.modeling.distributors._boosting._spec import Spec
+from heliostat.modeling.distributors._boosting._spec import Spec, check_objective, merge, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,21 +68,11 @@ def plan_training(n_estimators: int | None, objective: Any, params: Mapping[str,
     ConfigurationError
         A parameter is set elsewhere, is not offered, or has no usable value.
     """
-    merged: dict[str, Any] = {"objective": objective, **(params or {})}
-    rounds = merged.pop("n_estimators", n_estimators)
-    for name in merged:
-        if name in SET_ELSEWHERE:
-            message = f"params[{name!r}] is not taken."
-            raise ConfigurationError(message, f"Use {SET_ELSEWHERE[name]}.")
-    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
-        message = f"n_estimators={rounds!r} is not a number of rounds."
-        raise ConfigurationError(message, "Pass 1 or more.")
+    rounds, merged = merge(n_estimators, objective, params, elsewhere=SET_ELSEWHERE, default="regression")
     aliases = ("objective_type", "app", "application", "loss")
     given = next((merged.pop(name) for name in aliases if name in merged), None)
     chosen = merged["objective"] = given or merged["objective"]
-    if not isinstance(chosen, str) and (not callable(chosen) or isinstance(chosen, type)):
-        message = f"objective={chosen!r} is not an objective."
-        raise ConfigurationError(message, 'Pass a name that LightGBM knows, such as "binary", or a function.')
+    check_objective(chosen, "LightGBM", "binary")
     learner = merged.get("tree_learner", "data")
     if learner not in ("data", "data_parallel", "voting", "voting_parallel", "serial"):
         message = f"tree_learner={learner!r} is not offered by LightGBMEstimator."
@@ -106,12 +96,12 @@ def early_stopping(params: dict[str, Any]) -> dict[str, Any] | None:
         The number of rounds is not one.
     """
     names = ("early_stopping_round", "early_stopping_rounds", "early_stopping", "n_iter_no_change")
-    found = [params.pop(name) for name in names if name in params]
+    given = next((value for value in [params.pop(n, None) for n in names] if value is not None), 0)
     first = params.pop("first_metric_only", False)
     delta = params.pop("early_stopping_min_delta", 0.0)
-    rounds = found[0] if found else 0
-    if isinstance(rounds, bool) or not isinstance(rounds, int):
-        message = f"early_stopping_round={rounds!r} is not a number of rounds."
+    rounds = whole(given)
+    if rounds is None:
+        message = f"early_stopping_round={given!r} is not a number of rounds."
         raise ConfigurationError(message, "Pass 1 or more, or 0 for none.")
     if rounds <= 0:
         return None
@@ -132,8 +122,8 @@ def histogram_layout(params: Mapping[str, Any], columns: int) -> dict[str, Any]:
     columns that fit the CPU's cache together are what row-wise is for.
     """
     chosen = {"force_row_wise", "force_col_wise"} & set(params)
-    bins = next((params[name] for name in ("max_bin", "max_bins") if name in params), _DEFAULT_BINS)
-    if chosen or gpu_type(params) is not None or not isinstance(bins, int):
+    bins = whole(next((params[name] for name in ("max_bin", "max_bins") if name in params), _DEFAULT_BINS))
+    if chosen or gpu_type(params) is not None or bins is None:
         return {}
     return {"force_row_wise": True} if columns * bins <= _ROW_WISE_BINS else {}
 

@@ -9,67 +9,36 @@ from __future__ import annotations
 import socket
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from heliostat.modeling._workers import PeerLostError
-from heliostat.modeling._workers._wire import load
-from heliostat.modeling.distributors._boosting._columns import CATEGORY, decode
+from heliostat.modeling.distributors._boosting._columns import CATEGORY
 from heliostat.modeling.distributors._boosting._driving import Trained
 from heliostat.modeling.distributors._boosting._quiet import silence
-from heliostat.modeling.distributors._boosting._reporting import Reporter, glances
-from heliostat.modeling.distributors.lightgbm._plan import histogram_layout
+from heliostat.modeling.distributors._boosting._reporting import glances
+from heliostat.modeling.distributors.lightgbm._plan import gpu_type, histogram_layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from heliostat.modeling._workers import WorkerContext
     from heliostat.modeling.distributors._boosting._columns import Columns, Decoded
-    from heliostat.modeling.distributors._boosting._report import Checkpoint
-    from heliostat.modeling.distributors._boosting._rows import Part
-    from heliostat.modeling.distributors._boosting._spec import Spec
+    from heliostat.modeling.distributors._boosting._job import Job
+    from heliostat.modeling.distributors._boosting._reporting import Reporter
 
 _NETWORK_MINUTES = 120
 _FIRST, _LAST = -1_000_000, 1_000_000
 """Order of our callbacks among the user's."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """One worker's part of a training."""
-
-    spec: Spec
-    parts: Mapping[str, Part]
-    """``train`` first, then the evaluation sets by name."""
-    columns: Mapping[str, Columns]
-    threads: int
-    device: str | None
-    callbacks: Sequence[Any]
-    stopping: Mapping[str, Any] | None
-    """Arguments of early stopping; ``None`` for none."""
-    report_every: int
-    checkpoint_every: int
-    start: bytes | None
-    checkpoint: Checkpoint | None
-
-    @property
-    def watched(self) -> bool:
-        """Whether metrics of every round are wanted; those of the training rows cost a tenth of its time."""
-        asked = {"metric", "metrics", "metric_types"} & {*self.spec.params}
-        asked |= {"feval"} & {*self.spec.options}
-        return bool(len(self.parts) > 1 or asked or self.stopping or self.callbacks or self.report_every)
+_ASKING = ("metric", "metrics", "metric_types", "feval", "stopping")
+"""Settings that ask for metrics of every round."""
 
 
 def train(context: WorkerContext, job: Job) -> Trained:
     """Train on this rank; every rank ends with the same model, rank 0 returns it."""
-    report = Reporter(context, sum(part.rows for part in job.parts.values()), job.spec.rounds)
-    began = time.monotonic()
-    report.phase("reads")
-    decoded = {
-        name: decode(part, job.columns[name], lambda: context.stopping, threads=job.threads)
-        for name, part in job.parts.items()
-    }
-    report.phases["decode"] = time.monotonic() - began
+    decoded, report = job.read(context)
     import lightgbm
 
     params = {**_params(job), **_network(context, job)}
@@ -102,11 +71,11 @@ def _boost(
     booster = lightgbm.train(
         params,
         sets["train"],
-        job.spec.rounds - follow.done,
-        valid_sets=list(sets.values()) if job.watched else None,
-        valid_names=list(sets) if job.watched else None,
+        job.spec.rounds - job.done,
+        valid_sets=list(sets.values()) if follow.watched else None,
+        valid_names=list(sets) if follow.watched else None,
         feval=job.spec.options.get("feval"),
-        init_model=_start(job),
+        init_model=None if job.model is None else lightgbm.Booster(model_str=job.model.decode()),
         callbacks=[
             _ordered(follow.before, _FIRST, before=True),
             _ordered(follow.first, _FIRST),
@@ -140,32 +109,25 @@ class _Follow:
         self, context: WorkerContext, job: Job, report: Reporter, weights: Mapping[str, float]
     ) -> None:
         self._context, self._job, self._report, self._weights = context, job, report, weights
-        checkpoint = job.checkpoint
-        self.done = checkpoint.rounds if checkpoint is not None else 0
-        self.rounds, self.stopped = self.done, False
+        self.watched = job.watched(*_ASKING)
+        self.rounds, self.stopped = job.done, False
         self.began: float | None = None
         self._latest: Mapping[str, float] = {}
-        self.history = (
-            {n: {m: list(v) for m, v in found.items()} for n, found in checkpoint.history.items()}
-            if (checkpoint is not None)
-            else {}
-        )
-        self.kept: list[Any] = (
-            load(checkpoint.state) if checkpoint is not None and checkpoint.state else self._callbacks()
-        )
+        self.history = job.history
+        self.kept: list[Any] = job.kept() or self._callbacks()
 
     def own(self) -> list[Any]:
         """Callbacks of the user and of early stopping, as LightGBM shall call them."""
-        if not self.done:
+        if not self._job.done:
             return self.kept
-        return [_resumed(callback, index, self.done) for index, callback in enumerate(self.kept)]
+        return [_resumed(callback, index, self._job.done) for index, callback in enumerate(self.kept)]
 
     def first(self, env: Any) -> None:
         """Make the metrics those of all ranks, and tell of them."""
         import lightgbm
 
         results = env.evaluation_result_list
-        if not self._job.watched:
+        if not self.watched:
             looks = (self.rounds + 1) % glances(self._job.spec.rounds) == 0
             results = [("train", *found[1:]) for found in env.model.eval_train()] if looks else []
         if self._context.size > 1 and results:
@@ -178,7 +140,7 @@ class _Follow:
         self.rounds += 1
         if results:
             self._latest = {f"{name}-{metric}": float(value) for name, metric, value, *_ in results}
-        for name, metric, value, *_ in results if self._job.watched and results else ():
+        for name, metric, value, *_ in results if self.watched and results else ():
             self.history.setdefault(name, {}).setdefault(metric, []).append(float(value))
         self._report.round(self.rounds, self._latest, self._job.report_every)
         if self._context.stopping:
@@ -201,7 +163,7 @@ class _Follow:
         """The user's, and that of early stopping, which LightGBM would make itself: its state is kept."""
         import lightgbm
 
-        stopping = self._job.stopping
+        stopping = self._job.spec.options["stopping"]
         early = [] if stopping is None else [lightgbm.early_stopping(**stopping, verbose=False)]
         return [*self._job.callbacks, *early]
 
@@ -209,13 +171,16 @@ class _Follow:
 def merged(ranks: Sequence[tuple[Sequence[tuple[str, str, float]], Mapping[str, float]]]) -> list[float]:
     """Merge what ranks measured on their rows, weighted by them.
 
-    That is exact for all metrics that are means over rows, and for ``rmse``; of others (``auc``)
-    it is the mean of the ranks, as XGBoost has it.
+    That is exact for all metrics that are means over rows, for ``rmse``, and for ``gamma_deviance``,
+    which is a sum; of others (``auc``) it is the mean of the ranks, as XGBoost has it.
     """
     found = []
     for index, (name, metric, _) in enumerate(ranks[0][0]):
         weights = [weight[name] for _, weight in ranks]
         values = [measured[index][2] for measured, _ in ranks]
+        if metric == "gamma_deviance":
+            found.append(sum(values))
+            continue
         power = 2 if metric == "rmse" else 1
         mean = sum(w * v**power for w, v in zip(weights, values, strict=True)) / sum(weights)
         found.append(mean ** (1 / power))
@@ -227,8 +192,8 @@ def _params(job: Job) -> dict[str, Any]:
     params = {"verbosity": -1, **layout, **job.spec.params, "num_threads": job.threads}
     if {"verbose", "verbosity"} <= set(params):
         del params["verbosity"]
-    if job.device is not None:
-        params["device_type"] = job.device
+    if job.gpu:
+        params["device_type"] = gpu_type(job.spec.params) or "gpu"
     classes = job.columns["train"].classes
     objective = params.get("objective")
     several = classes is not None and isinstance(objective, str) and objective != "binary"
@@ -301,13 +266,6 @@ def _weight(rows: Decoded) -> float:
     if "qid" in rows.roles:
         return float(len(_sizes(rows.roles["qid"])))
     return float(rows.roles["weight"].sum()) if "weight" in rows.roles else float(len(rows.label))
-
-
-def _start(job: Job) -> Any:
-    import lightgbm
-
-    model = job.checkpoint.model if job.checkpoint is not None else job.start
-    return None if model is None else lightgbm.Booster(model_str=model.decode())
 
 
 def _ordered(callback: Any, order: int, *, before: bool = False) -> Any:

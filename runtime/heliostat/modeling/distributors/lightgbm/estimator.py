@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from heliostat._extras import require
-from heliostat.modeling.distributors._boosting import _inputs
-from heliostat.modeling.distributors._boosting._columns import needs_float64
 from heliostat.modeling.distributors._boosting._estimator import BoostingEstimator
 from heliostat.modeling.distributors._boosting._groups import group_ids
 from heliostat.modeling.distributors._boosting._start import start_bytes
@@ -40,9 +38,10 @@ class LightGBMEstimator(BoostingEstimator):
     Parameters
     ----------
     n_estimators:
-        Rounds of boosting.
+        Rounds of boosting; ``None`` for 100.
     objective:
-        Name of the objective, or a function ``(predictions, dataset) -> (gradient, hessian)``.
+        Name of the objective, or a function ``(predictions, dataset) -> (gradient, hessian)``;
+        ``None`` for the default.
     params:
         Parameters of LightGBM, under any of their names, and ``custom_metric`` (or ``feval``).
         ``n_estimators`` and ``objective`` in here go before the arguments.
@@ -61,6 +60,7 @@ class LightGBMEstimator(BoostingEstimator):
     _module = "lightgbm"
     _checkpoint_name = "lightgbm-checkpoint.txt"
     _scaling_class = LightGBMScalingConfig
+    _reads_float64 = True
 
     def __init__(
         self,
@@ -91,6 +91,7 @@ class LightGBMEstimator(BoostingEstimator):
         group: Any = None,
         categorical_cols: Sequence[str] = (),
         sample_weight_eval_set: Sequence[Any] = (),
+        eval_init_score: Sequence[Any] = (),
         eval_qid: Sequence[Any] = (),
         init_model: lightgbm.Booster | LightGBMEstimator | str | None = None,
     ) -> lightgbm.Booster:
@@ -117,7 +118,7 @@ class LightGBMEstimator(BoostingEstimator):
             Sizes of the ranking groups, in place of ``qid``.
         categorical_cols:
             Inputs to take as categories, whatever their type.
-        sample_weight_eval_set, eval_qid:
+        sample_weight_eval_set, eval_init_score, eval_qid:
             For each evaluation set an array.
         init_model:
             Model to go on from: a booster, an estimator, or the path, stage or URL of a file.
@@ -137,17 +138,15 @@ class LightGBMEstimator(BoostingEstimator):
         library = require("lightgbm", "lightgbm", "LightGBMEstimator")
         check_known(self._plan().params, library.basic._ConfigAliases._get_all_param_aliases())
         roles = {"weight": sample_weight, "init_score": init_score, "qid": group_ids(qid, group)}
-        train = _inputs.given(dataset, input_cols, label_col, roles)
-        own = _inputs.own_roles(eval_set, weight=sample_weight_eval_set, qid=eval_qid)
-        evaluation = _inputs.evaluation_sets(eval_set, train, own)
-        start = start_bytes(init_model, "init_model", self._library, _to_bytes)
+        own = {"weight": sample_weight_eval_set, "init_score": eval_init_score, "qid": eval_qid}
         self._train(
-            train,
-            evaluation,
+            (dataset, input_cols, label_col),
+            eval_set,
+            verbose_eval,
+            roles=roles,
+            eval_roles=own,
             categorical=categorical_cols,
-            verbose_eval=int(verbose_eval or 0),
-            start=start,
-            wide=needs_float64(train.connector.schema, train.inputs),
+            start=start_bytes(init_model, "init_model", self._library, _to_bytes),
         )
         return self.get_booster()
 
@@ -171,22 +170,6 @@ class LightGBMEstimator(BoostingEstimator):
 
     def _predicts_numbers(self) -> bool:
         return False
-
-    def _job(self, **facts: Any) -> _worker.Job:
-        placement, spec = facts["placement"], facts["spec"]
-        return _worker.Job(
-            spec=spec,
-            parts=facts["parts"],
-            columns=facts["columns"],
-            threads=placement.cpus,
-            device=(gpu_type(spec.params) or "gpu") if placement.gpus else None,
-            callbacks=tuple(self.callbacks or ()),
-            stopping=spec.options["stopping"],
-            report_every=facts["verbose_eval"],
-            checkpoint_every=facts["every"],
-            start=facts["start"],
-            checkpoint=facts["checkpoint"],
-        )
 
     def _load_model(self, model: bytes, attributes: Mapping[str, Any]) -> Any:
         library = require("lightgbm", "lightgbm", "LightGBMEstimator")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat.exceptions import ConfigurationError
 from heliostat.modeling.distributors._boosting._scaling import ScalingConfig
-from heliostat.modeling.distributors._boosting._spec import Spec
+from heliostat.modeling.distributors._boosting._spec import Spec, at_least_one, check_objective, merge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,29 +54,25 @@ def plan_training(n_estimators: int | None, objective: Any, params: Mapping[str,
     ConfigurationError
         A parameter is set elsewhere, is not offered, or has no usable value.
     """
-    merged: dict[str, Any] = {"objective": objective, **(params or {})}
-    rounds = merged.pop("n_estimators", n_estimators)
-    for name in merged:
-        if name in SET_ELSEWHERE:
-            message = f"params[{name!r}] is not taken."
-            raise ConfigurationError(message, f"Use {SET_ELSEWHERE[name]}.")
-    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
-        message = f"n_estimators={rounds!r} is not a number of rounds."
-        raise ConfigurationError(message, "Pass 1 or more.")
+    rounds, merged = merge(
+        n_estimators, objective, params, elsewhere=SET_ELSEWHERE, default="reg:squarederror"
+    )
     options = {name: merged.pop(name) for name in OPTIONS if name in merged}
     # Categories are always taken as such, so what the library asks for is given.
     merged.pop("enable_categorical", None)
     chosen = merged.pop("obj", None) or merged["objective"]
-    if not isinstance(chosen, str) and (not callable(chosen) or isinstance(chosen, type)):
-        message = f"objective={chosen!r} is not an objective."
-        raise ConfigurationError(
-            message, 'Pass a name that XGBoost knows, such as "binary:logistic", or a function.'
-        )
+    check_objective(chosen, "XGBoost", "binary:logistic")
     if callable(merged.get("eval_metric")):
         message = "params['eval_metric'] is a function."
         raise ConfigurationError(message, "Pass it as params['custom_metric'].")
     _refuse_methods(merged)
-    _refuse_stopping(options.get("early_stopping_rounds"))
+    if options.get("early_stopping_rounds") is not None:
+        options["early_stopping_rounds"] = at_least_one(
+            "early_stopping_rounds", options["early_stopping_rounds"]
+        )
+    if "max_bin" in merged:
+        # The matrix takes a number only, the booster any text.
+        merged["max_bin"] = _bins(merged["max_bin"])
     merged["objective"] = chosen
     if callable(chosen):
         del merged["objective"]
@@ -97,7 +93,9 @@ def _refuse_methods(params: Mapping[str, Any]) -> None:
         raise ConfigurationError(message, "Refresh or prune trees with xgboost.train.")
 
 
-def _refuse_stopping(rounds: Any) -> None:
-    if rounds is not None and (isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1):
-        message = f"early_stopping_rounds={rounds!r} is not a number of rounds."
-        raise ConfigurationError(message, "Pass 1 or more.")
+def _bins(value: Any) -> int:
+    try:
+        return int(str(value))
+    except ValueError:
+        message = f"max_bin={value!r} is not a number of bins."
+        raise ConfigurationError(message, "Pass 2 or more.") from None

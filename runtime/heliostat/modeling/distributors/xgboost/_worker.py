@@ -10,16 +10,13 @@ import difflib
 import re
 import time
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from heliostat.exceptions import ConfigurationError
 from heliostat.modeling._workers import PeerLostError
-from heliostat.modeling._workers._wire import load
-from heliostat.modeling.distributors._boosting._columns import decode
 from heliostat.modeling.distributors._boosting._driving import Trained
 from heliostat.modeling.distributors._boosting._quiet import silence
-from heliostat.modeling.distributors._boosting._reporting import Reporter, glances
+from heliostat.modeling.distributors._boosting._reporting import glances
 from heliostat.modeling.distributors.xgboost._library import library
 
 if TYPE_CHECKING:
@@ -27,56 +24,25 @@ if TYPE_CHECKING:
 
     from heliostat.modeling._workers import WorkerContext
     from heliostat.modeling.distributors._boosting._columns import Columns, Decoded
-    from heliostat.modeling.distributors._boosting._report import Checkpoint
-    from heliostat.modeling.distributors._boosting._rows import Part
-    from heliostat.modeling.distributors._boosting._spec import Spec
+    from heliostat.modeling.distributors._boosting._job import Job
+    from heliostat.modeling.distributors._boosting._reporting import Reporter
 
 _SOURCE_POSITION = re.compile(r"^(\[[\d:]+\] )?(\S+\.(cc|h|cu|cuh):\d+: )?")
 """Time and place that XGBoost puts in front of its errors."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """One worker's part of a training."""
-
-    spec: Spec
-    parts: Mapping[str, Part]
-    """``train`` first, then the evaluation sets by name."""
-    columns: Mapping[str, Columns]
-    threads: int
-    device: str
-    callbacks: Sequence[Any]
-    report_every: int
-    """Rounds between two lines of progress; 0 for none."""
-    checkpoint_every: int
-    start: bytes | None
-    """A model of the user's to go on from."""
-    checkpoint: Checkpoint | None
-    """Where an earlier attempt got to."""
-
-    @property
-    def watched(self) -> bool:
-        """Whether metrics of every round are wanted; those of the training rows cost a fifth of its time."""
-        asked = {"eval_metric", "custom_metric", "early_stopping_rounds"}
-        given = {*self.spec.params, *self.spec.options}
-        return bool(len(self.parts) > 1 or asked & given or self.callbacks or self.report_every)
+_ASKING = ("eval_metric", "custom_metric", "early_stopping_rounds")
+"""Settings that ask for metrics of every round."""
 
 
 def train(context: WorkerContext, job: Job) -> Trained:
     """Train on this rank; every rank ends with the same model, rank 0 returns it."""
     from heliostat.modeling.distributors.xgboost import _sketch
 
-    report = Reporter(context, sum(part.rows for part in job.parts.values()), job.spec.rounds)
-    began = time.monotonic()
-    report.phase("reads")
-    decoded = {
-        name: decode(part, job.columns[name], lambda: context.stopping, threads=job.threads)
-        for name, part in job.parts.items()
-    }
-    report.phases["decode"] = time.monotonic() - began
+    decoded, report = job.read(context)
     xgboost = library()
     sorts = (
-        job.device == "cpu" and len(decoded["train"].label) >= _sketch.LEAST_ROWS and _sketch.usable()
+        not job.gpu and len(decoded["train"].label) >= _sketch.LEAST_ROWS and _sketch.usable()
     )  # asked before the ranks are joined, which would have to ask together
     rendezvous = _meet(context)
     try:
@@ -121,10 +87,9 @@ def _boost(
 ) -> Trained:
     import xgboost
 
-    spec, checkpoint = job.spec, job.checkpoint
-    done = checkpoint.rounds if checkpoint is not None else 0
+    spec, done = job.spec, job.done
     options = {name: spec.options[name] for name in ("obj", "custom_metric") if name in spec.options}
-    own = load(checkpoint.state) if checkpoint is not None and checkpoint.state else _callbacks(job)
+    own = job.kept() or _callbacks(job)
     history: dict[str, dict[str, list[float]]] = {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -146,10 +111,10 @@ def _boost(
             _params(job),
             matrices[0][0],
             spec.rounds - done,
-            evals=matrices if job.watched else (),
+            evals=matrices if job.watched(*_ASKING) else (),
             evals_result=history,
             verbose_eval=False,
-            xgb_model=_start(job),
+            xgb_model=None if job.model is None else bytearray(job.model),
             callbacks=[first, *(_shifted(callback, done) for callback in own), _Last(job, report, done, own)],
             **options,
         )
@@ -168,13 +133,8 @@ def _boost(
     )
 
 
-def _start(job: Job) -> bytearray | None:
-    model = job.checkpoint.model if job.checkpoint is not None else job.start
-    return None if model is None else bytearray(model)
-
-
 def _params(job: Job) -> dict[str, Any]:
-    params = {**job.spec.params, "nthread": job.threads, "device": job.device}
+    params = {**job.spec.params, "nthread": job.threads, "device": "cuda" if job.gpu else "cpu"}
     classes = job.columns["train"].classes
     if classes is not None and str(params.get("objective", "")).startswith("multi:"):
         params.setdefault("num_class", len(classes))
@@ -272,23 +232,22 @@ def _First(  # noqa: N802
     job: Job, report: Reporter, done: int, caught: Sequence[warnings.WarningMessage], train: tuple[Any, str]
 ) -> Any:
     """Our first callback: sees every round, also the one that another callback ends with."""
-    every = glances(job.spec.rounds)
+    every, watched = glances(job.spec.rounds), job.watched(*_ASKING)
 
     class First(_base()):  # type: ignore[misc]
         rounds, stopped = done, False
         latest: Mapping[str, float] = {}
 
         def before_iteration(self, _model: Any, epoch: int, evals_log: Any) -> bool:
-            if epoch == 0 and job.checkpoint is not None:
-                for name, metrics in job.checkpoint.history.items():
-                    evals_log[name] = {metric: list(values) for metric, values in metrics.items()}
+            if epoch == 0:
+                evals_log.update(job.history)
             return False
 
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
             if epoch == 0:
                 _refuse_unused(caught, model)
             self.rounds = done + epoch + 1
-            if job.watched:
+            if watched:
                 self.latest = {f"{n}-{m}": v[-1] for n, found in evals_log.items() for m, v in found.items()}
             elif self.rounds % every == 0:
                 pairs = [pair.rpartition(":") for pair in model.eval(*train, epoch).split("\t")[1:]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from heliostat.modeling.distributors._boosting import _inputs
 from heliostat.modeling.distributors._boosting._estimator import BoostingEstimator
 from heliostat.modeling.distributors._boosting._groups import group_ids
 from heliostat.modeling.distributors._boosting._start import start_bytes
@@ -33,9 +32,10 @@ class XGBEstimator(BoostingEstimator):
     Parameters
     ----------
     n_estimators:
-        Rounds of boosting.
+        Rounds of boosting; ``None`` for 100.
     objective:
-        Name of the objective, or a function ``(predictions, matrix) -> (gradient, hessian)``.
+        Name of the objective, or a function ``(predictions, matrix) -> (gradient, hessian)``;
+        ``None`` for the default.
     params:
         Parameters of XGBoost, and of ``xgboost.train``: ``early_stopping_rounds``,
         ``custom_metric``, ``maximize``, ``missing``, ``feature_weights``. ``n_estimators`` and
@@ -87,6 +87,7 @@ class XGBEstimator(BoostingEstimator):
         label_upper_bound: Any = None,
         categorical_cols: Sequence[str] = (),
         sample_weight_eval_set: Sequence[Any] = (),
+        base_margin_eval_set: Sequence[Any] = (),
         eval_qid: Sequence[Any] = (),
         xgb_model: xgboost.Booster | XGBEstimator | str | None = None,
     ) -> xgboost.Booster:
@@ -113,7 +114,7 @@ class XGBEstimator(BoostingEstimator):
             Sizes of the ranking groups, in place of ``qid``.
         categorical_cols:
             Inputs to take as categories, whatever their type.
-        sample_weight_eval_set, eval_qid:
+        sample_weight_eval_set, base_margin_eval_set, eval_qid:
             For each evaluation set an array.
         xgb_model:
             Model to go on from: a booster, an estimator, or the path, stage or URL of a file.
@@ -138,16 +139,19 @@ class XGBEstimator(BoostingEstimator):
             "label_lower_bound": label_lower_bound,
             "label_upper_bound": label_upper_bound,
         }
-        train = _inputs.given(dataset, input_cols, label_col, roles)
-        own = _inputs.own_roles(eval_set, weight=sample_weight_eval_set, qid=eval_qid)
-        evaluation = _inputs.evaluation_sets(eval_set, train, own)
-        start = start_bytes(xgb_model, "xgb_model", self._library, _to_bytes)
+        own = {
+            "weight": sample_weight_eval_set,
+            "base_margin": base_margin_eval_set,
+            "qid": eval_qid,
+        }
         self._train(
-            train,
-            evaluation,
+            (dataset, input_cols, label_col),
+            eval_set,
+            verbose_eval,
+            roles=roles,
+            eval_roles=own,
             categorical=categorical_cols,
-            verbose_eval=int(verbose_eval or 0),
-            start=start,
+            start=start_bytes(xgb_model, "xgb_model", self._library, _to_bytes),
         )
         return self.get_booster()
 
@@ -169,21 +173,6 @@ class XGBEstimator(BoostingEstimator):
 
     def _predicts_numbers(self) -> bool:
         return self._plan().objective in ("multi:softmax", "binary:hinge")
-
-    def _job(self, **facts: Any) -> _worker.Job:
-        placement = facts["placement"]
-        return _worker.Job(
-            spec=facts["spec"],
-            parts=facts["parts"],
-            columns=facts["columns"],
-            threads=placement.cpus,
-            device="cuda" if placement.gpus else "cpu",
-            callbacks=tuple(self.callbacks or ()),
-            report_every=facts["verbose_eval"],
-            checkpoint_every=facts["every"],
-            start=facts["start"],
-            checkpoint=facts["checkpoint"],
-        )
 
     def _load_model(self, model: bytes, attributes: Mapping[str, Any]) -> Any:
         return library().Booster(model_file=bytearray(model))
