@@ -291,7 +291,9 @@ class Lease:
         message = (
             f"The warehouse {self.path} cannot be changed: a result of this process is still being read."
         )
-        return WarehouseBusyError(message, "Read it to its end or close it first.", path=str(self.path))
+        return WarehouseBusyError(
+            message, "Read it to its end or drop it first: del reader.", path=str(self.path)
+        )
 
 
 _leases: weakref.WeakSet[Lease] = weakref.WeakSet()

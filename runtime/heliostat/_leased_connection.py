@@ -109,7 +109,7 @@ class Asker:
         except duckdb.ResourceInUseException as error:
             path = str(self.lease.path)
             message = f"The session of {path} is busy: an earlier result of it is still being read."
-            action = "Read that to its end, or close it: reader.close()."
+            action = "Read that to its end, or drop it: del reader."
             raise WarehouseBusyError(message, action, path=path, pids=[]) from error
         except duckdb.InvalidInputException as error:
             # A query may write too, as nextval() does; it has changed nothing yet.
@@ -176,9 +176,9 @@ def _followed(lease: Lease, reader: Any) -> Any:
 
     reading = _Reading()
     weakref.finalize(reading, lease.hold())
-    made = pa.RecordBatchReader.from_batches(reader.schema, _batches(reader, reading))
-    # Through a C stream: close() of that drops the generator, which a reader of Python batches keeps.
-    return pa.RecordBatchReader.from_stream(made)
+    # close() of this keeps the generator. A C stream around it would not, but turns an interrupt
+    # within read_all() into an ArrowInvalid.
+    return pa.RecordBatchReader.from_batches(reader.schema, _batches(reader, reading))
 
 
 def _batches(reader: Any, reading: _Reading) -> Iterator[Any]:

@@ -202,8 +202,8 @@ def test_writing_under_an_unread_result_is_refused(path: Path, monkeypatch: pyte
         assert count(session) == 0
 
 
-def test_a_half_read_stream_is_named_and_closing_it_frees_the_session(path: Path) -> None:
-    """A query beside a stream says what is in its way, and runs once that is closed; so does a write."""
+def test_a_half_read_stream_is_named_and_dropping_it_frees_the_session(path: Path) -> None:
+    """A query beside a stream says what is in its way; reading or dropping that frees it, for writes too."""
     with Session(path) as session:
         connector = DataConnector.from_dataframe(session.table("t"))
         reader = connector.to_reader()
@@ -211,8 +211,9 @@ def test_a_half_read_stream_is_named_and_closing_it_frees_the_session(path: Path
         with pytest.raises(WarehouseBusyError, match="earlier result of it is still being read"):
             session.table("t")
         assert first + sum(batch.num_rows for batch in reader) == 100_000
-        with connector.to_reader() as reader:
-            reader.read_next_batch()
+        reader = connector.to_reader()
+        reader.read_next_batch()
+        del reader
         session.sql("DELETE FROM t")
         assert count(session) == 0
 
