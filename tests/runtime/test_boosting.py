@@ -163,6 +163,31 @@ def test_a_worker_killed_for_want_of_memory_is_told_as_that(library: Library, tu
         assert "for want of memory" in restart.cause
 
 
+def test_a_training_is_whole_while_the_runtime_shrinks(
+    runtime: Runtime, library: Library, tumours: pd.DataFrame
+) -> None:
+    """A CPU that a worker holds is let go of after the training, which loses no round and no worker."""
+    ended: list[float] = []
+
+    def shrink(_snapshot: _progress.TaskSnapshot) -> None:
+        runtime.resize(cpus=1)
+        ended.append(_progress.tasks()[-1].snapshot.done)
+
+    shrinker = at_round(15, shrink)
+    estimator = library.make(40, 2, waits=True)
+    try:
+        booster = estimator.fit(tumours, inputs(tumours), LABEL)
+        shrinker.join()
+        assert library.rounds(booster) == 40
+        assert (estimator.report.restarts, estimator.report.workers) == ((), 2)
+        assert ended == [40]
+        resources = runtime.status().resources
+        assert resources is not None
+        assert resources.cpus == 1
+    finally:
+        runtime.resize(cpus=2)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_interrupt_ends_the_workers_and_keeps_the_model(
     runtime: Runtime, library: Library, tumours: pd.DataFrame, workers: int
