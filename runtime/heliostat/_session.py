@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from heliostat._lease import NAME, Mode
 from heliostat._rows_in import SOURCE, as_reader, quote, register
 from heliostat._settings import Place, guard_of
+from heliostat._stage_files import StageFiles
 from heliostat._warehouse import connect, open_sessions, warehouse_path
 from heliostat.exceptions import ConfigurationError, DataError, WarehouseBusyError
 
@@ -74,6 +75,11 @@ class Session:
     def closed(self) -> bool:
         """Whether ``close`` was called, or this is the copy that a forked process inherited."""
         return self._connection is None or self._process != os.getpid()
+
+    @property
+    def file(self) -> StageFiles:
+        """Files of stages: to copy, open and list."""
+        return StageFiles()
 
     def close(self) -> None:
         """Let go of the warehouse for good. Relations made here end with it.

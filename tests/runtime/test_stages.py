@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import signal
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from heliostat._stage_files import StageFiles
 from heliostat._stages import Location, open_location, open_stage, stages
 from heliostat.exceptions import ConfigurationError, DataError
 
@@ -197,3 +199,41 @@ def test_settings_that_say_nothing_are_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HELIOSTAT_STAGES", "a=/x,b")
     with pytest.raises(ConfigurationError, match="the part 'b'"):
         open_location("@a/x")
+
+
+def test_files_are_copied_opened_and_listed(stage: Location, tmp_path: Path) -> None:
+    """Session.file has Snowpark's verbs; a file that is there stays unless it is told otherwise."""
+    files = StageFiles()
+    for name in ("a.txt", "b.txt", "c.bin"):
+        tmp_path.joinpath(name).write_text(name)
+    put = files.put(tmp_path / "*.txt", "@work/in")
+    assert [(each.source, each.target_size, each.status) for each in put] == [
+        ("a.txt", 5, "UPLOADED"),
+        ("b.txt", 5, "UPLOADED"),
+    ]
+    tmp_path.joinpath("a.txt").write_text("another")
+    (kept,) = files.put(str(tmp_path / "a.txt"), "@work/in")
+    assert (kept.status, kept.source_size, kept.target_size) == ("SKIPPED", 7, 5)
+    assert files.put(tmp_path / "a.txt", "@work/in", overwrite=True)[0].status == "UPLOADED"
+    files.put(tmp_path / "c.bin", "@work/in/deep")
+    assert [(entry.name, entry.size) for entry in files.list("@work")] == [
+        ("@work/in/a.txt", 7),
+        ("@work/in/b.txt", 5),
+        ("@work/in/deep/c.bin", 5),
+    ]
+    assert [each.file for each in files.get("@work/in", tmp_path / "out")] == ["a.txt", "b.txt", "deep/c.bin"]
+    assert (tmp_path / "out" / "a.txt").read_text() == "another"
+    assert files.get("@work/in/a.txt", tmp_path / "one")[0].file == "a.txt"
+    assert [each.file for each in files.get("@work/in", tmp_path / "some", pattern="*.bin")] == ["deep/c.bin"]
+    with files.get_stream("@work/in/a.txt") as stream:
+        stream.seek(3)
+        assert stream.read() == b"ther"
+    assert files.put_stream(io.BytesIO(b"new"), "@work/new.bin").target_size == 3
+    with pytest.raises(ConfigurationError, match=r"@work/new\.bin is there already"):
+        files.put_stream(io.BytesIO(b"other"), "@work/new.bin")
+    with pytest.raises(DataError, match="no file @work/none"):
+        files.get("@work/none", tmp_path)
+    with pytest.raises(DataError, match="no file @work/none"):
+        files.get_stream("@work/none")
+    with pytest.raises(DataError, match=r"no file .*none"):
+        files.put(tmp_path / "none", "@work/in")
