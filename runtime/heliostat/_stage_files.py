@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,41 +71,64 @@ class StageFiles:
         Parameters
         ----------
         pattern:
-            Copy those whose name fits: ``"*.json"``.
+            Regular expression; those are copied whose path below the location it matches as a whole.
 
         Raises
         ------
+        ConfigurationError
+            The pattern is not one.
         DataError
-            No such file is there, or it cannot be read or written.
+            No such file is there, or it cannot be read or written. Files before it are copied.
         """
         source = open_location(stage_location)
-        entries = source.list()
-        if not entries:
-            message = f"There is no file {source.url}."
-            raise DataError(message, "See what is there: session.file.list(location).", url=source.url)
+        try:
+            wanted = re.compile(".*" if pattern is None else pattern, re.DOTALL)
+        except re.error as error:
+            message = f"pattern={pattern!r} is no regular expression: {error}."
+            raise ConfigurationError(message, r"Write '.*\.csv' for all names with that end.") from error
+        found = {entry.location.path[len(source.path) :].strip("/"): entry for entry in source.list()}
         done = []
-        for entry in entries:
-            below = entry.location.path[len(source.path) :].strip("/") or source.name
-            if pattern is not None and not fnmatch.fnmatchcase(entry.location.name, pattern):
-                continue
-            target = open_location(Path(target_directory).expanduser().absolute()).join(below)
-            with _opened(entry.location) as read, target.open_output() as written:
-                shutil.copyfileobj(read, written)
-            done.append(GetResult(below, entry.size))
+        for below, entry in found.items():
+            name = below or source.name
+            if wanted.fullmatch(name):
+                target = open_location(Path(target_directory).expanduser().absolute()).join(name)
+                with _opened(entry.location) as read:
+                    _copy(read, target)
+                done.append(GetResult(name, entry.size))
+        if not done:
+            what = source.url if pattern is None else f"below {source.url} that matches {pattern!r}"
+            message = f"There is no file {what}."
+            raise DataError(message, "See what is there: session.file.list(location).", url=source.url)
         return done
 
     def put(
-        self, local_file_name: str | os.PathLike[str], stage_location: str, *, overwrite: bool = False
+        self,
+        local_file_name: str | os.PathLike[str],
+        stage_location: str,
+        *,
+        auto_compress: bool = False,
+        overwrite: bool = False,
     ) -> list[PutResult]:
         """Copy a file of this machine into a directory of a stage; ``*`` in its name copies several.
 
+        Parameters
+        ----------
+        auto_compress:
+            Must be false, which is not Snowpark's default: files arrive as they are.
+
         Raises
         ------
+        ConfigurationError
+            ``auto_compress`` is true.
         DataError
             There is no such file, or it cannot be read or written.
         """
+        if auto_compress:
+            message = "auto_compress=True is not offered: files arrive as they are."
+            raise ConfigurationError(message, "Compress the file before, and leave auto_compress out.")
         name = Path(local_file_name).expanduser().absolute()
-        found = sorted(path for path in name.parent.glob(name.name) if path.is_file())
+        several = [] if name.is_file() else name.parent.glob(name.name)
+        found = [name] if name.is_file() else sorted(path for path in several if path.is_file())
         if not found:
             message = f"There is no file {name}."
             raise DataError(message, url=str(name))
@@ -114,8 +137,8 @@ class StageFiles:
             target, size = directory.join(path.name), path.stat().st_size
             skipped = not overwrite and target.exists()
             if not skipped:
-                with path.open("rb") as read, target.open_output() as written:
-                    shutil.copyfileobj(read, written)
+                with _opened(open_location(path)) as read:
+                    _copy(read, target)
             (there,) = target.list()
             status = "SKIPPED" if skipped else "UPLOADED"
             done.append(PutResult(path.name, path.name, size, there.size, status))
@@ -128,7 +151,7 @@ class StageFiles:
     def put_stream(
         self, input_stream: IO[bytes], stage_location: str, *, overwrite: bool = False
     ) -> PutResult:
-        """Write all that a stream has to a file of a stage.
+        """Write what a stream has from here on to a file of a stage; the stream stays open.
 
         Raises
         ------
@@ -141,8 +164,7 @@ class StageFiles:
         if not overwrite and target.exists():
             message = f"{target.url} is there already."
             raise ConfigurationError(message, "Pass overwrite=True to replace it.", url=target.url)
-        with target.open_output() as written:
-            shutil.copyfileobj(input_stream, written)
+        _copy(input_stream, target)
         (there,) = target.list()
         return PutResult(target.name, target.name, there.size, there.size, "UPLOADED")
 
@@ -150,6 +172,11 @@ class StageFiles:
         """List the files below a location, sorted by path; empty where nothing is."""
         entries = open_location(stage_location).list()
         return [StageFile(entry.location.url, entry.size, entry.modified) for entry in entries]
+
+
+def _copy(read: IO[bytes], target: Location) -> None:
+    with told(target, "written"), target.open_output() as written:
+        shutil.copyfileobj(read, written)
 
 
 def _opened(place: Location) -> IO[bytes]:

@@ -224,7 +224,10 @@ def test_files_are_copied_opened_and_listed(stage: Location, tmp_path: Path) -> 
     assert [each.file for each in files.get("@work/in", tmp_path / "out")] == ["a.txt", "b.txt", "deep/c.bin"]
     assert (tmp_path / "out" / "a.txt").read_text() == "another"
     assert files.get("@work/in/a.txt", tmp_path / "one")[0].file == "a.txt"
-    assert [each.file for each in files.get("@work/in", tmp_path / "some", pattern="*.bin")] == ["deep/c.bin"]
+    some = files.get("@work/in", tmp_path / "some", pattern=r".*\.bin")
+    assert [each.file for each in some] == ["deep/c.bin"]
+    tmp_path.joinpath("a[1].txt").write_text("brackets")
+    assert files.put(tmp_path / "a[1].txt", "@work/odd")[0].source == "a[1].txt"
     with files.get_stream("@work/in/a.txt") as stream:
         stream.seek(3)
         assert stream.read() == b"ther"
@@ -237,3 +240,9 @@ def test_files_are_copied_opened_and_listed(stage: Location, tmp_path: Path) -> 
         files.get_stream("@work/none")
     with pytest.raises(DataError, match=r"no file .*none"):
         files.put(tmp_path / "none", "@work/in")
+    with pytest.raises(DataError, match="matches 'x'"):
+        files.get("@work/in", tmp_path, pattern="x")
+    with pytest.raises(ConfigurationError, match="no regular expression"):
+        files.get("@work/in", tmp_path, pattern="*.bin")
+    with pytest.raises(ConfigurationError, match="auto_compress=True"):
+        files.put(tmp_path / "a.txt", "@work/in", auto_compress=True)
