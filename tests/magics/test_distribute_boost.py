@@ -82,8 +82,8 @@ def test_trains_on_the_runtime() -> None:
         assert "LightGBMEstimator is in model" in ran.stdout
         assert kernel.run("model.get_booster().num_trees()").text == "4"
         assert kernel.run("list(model.get_eval_results()['eval'])").text == "['l2']"
-        small = kernel.run("%%distribute xgboost --data train --label y --workers 9\nn_estimators = 3")
-        assert "%resize cpus=9" in small.error
+        small = kernel.run("%%distribute xgboost --data train --label y --workers 2\nn_estimators = 3")
+        assert "%resize cpus=2" in small.error
         wrong = kernel.run("%%distribute lightgbm --data train --label y\nnum_leafs = 3", timeout=60)
         assert "'num_leafs'" in wrong.error
     finally:

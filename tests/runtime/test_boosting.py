@@ -188,6 +188,26 @@ def test_a_training_is_whole_while_the_runtime_shrinks(
         runtime.resize(cpus=2)
 
 
+def test_a_node_that_goes_waits_for_a_training_and_not_for_idle_workers(
+    runtime: Runtime, tumours: pd.DataFrame
+) -> None:
+    """A training on two nodes is whole while one of them is taken away; its workers are not kept there."""
+    runtime.resize(cpus=2, nodes=2)
+    gone: list[float] = []
+
+    def take(_snapshot: _progress.TaskSnapshot) -> None:
+        runtime.resize(cpus=2, nodes=1)
+        gone.append(time.monotonic())
+
+    taker = at_round(15, take)
+    estimator = XGB.make(40, 2, waits=True)
+    estimator.fit(tumours, inputs(tumours), LABEL)
+    ended = time.monotonic()
+    taker.join()
+    assert (estimator.report.rounds, estimator.report.restarts) == (40, ())
+    assert 0 < gone[0] - ended < 30, "a worker that is kept would be there for two minutes"
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_interrupt_ends_the_workers_and_keeps_the_model(
     runtime: Runtime, library: Library, tumours: pd.DataFrame, workers: int

@@ -18,6 +18,7 @@ from heliostat.modeling._workers._hub import Hub
 from heliostat.modeling._workers._worker import Worker, all_workers
 
 if TYPE_CHECKING:
+    from heliostat._messages.resizing import ResizeOperation
     from heliostat.modeling._workers._worker import Size
 
 IDLE_VARIABLE = "HELIOSTAT_WORKERS_IDLE_SECONDS"
@@ -86,8 +87,8 @@ class Pool:
             self._start_janitor()
 
     def give(self, worker: Worker) -> None:
-        """Keep a worker that has nothing to do."""
-        seconds = idle_seconds()
+        """Keep a worker that has nothing to do, unless the runtime may be waiting for it to go."""
+        seconds = 0.0 if _is_resizing() else idle_seconds()
         with self._lock:
             if not worker.alive or not seconds or len(self._idle) >= _MOST or self._of != _connection():
                 worker.kill()
@@ -235,11 +236,21 @@ def _is_local() -> bool:
 
 def _resize() -> str | None:
     """Id of the latest resize, running or ended."""
+    latest = _latest_resize()
+    return None if latest is None else latest.operation_id
+
+
+def _is_resizing() -> bool:
+    latest = _latest_resize()
+    return latest is not None and not latest.state.finished
+
+
+def _latest_resize() -> ResizeOperation | None:
     from heliostat import _handle
 
     runtime = _handle.current()
     known = runtime.known if runtime is not None else None
-    return None if known is None or known.resize is None else known.resize.operation_id
+    return None if known is None else known.resize
 
 
 _inherited: list[Any] = []
