@@ -13,7 +13,7 @@ import pytest
 
 from heliostat._stages import open_location
 from heliostat.exceptions import ConfigurationError
-from heliostat.modeling._nodes import NodeSize
+from heliostat.modeling._runtime import NodeSize
 from heliostat.modeling.distributors import pytorch
 from heliostat.modeling.distributors.pytorch import (
     PyTorchDistributor,

@@ -20,7 +20,7 @@ from tests.support.trainings import assert_clean, at_round
 
 from heliostat.data import DataConnector
 from heliostat.exceptions import ConfigurationError, DataError, TrainingError
-from heliostat.modeling._nodes import NodeSize
+from heliostat.modeling._runtime import NodeSize
 from heliostat.modeling.distributors._boosting._scaling import Placement, plan_placement
 from heliostat.modeling.distributors.xgboost import XGBEstimator, XGBScalingConfig, _sketch
 from heliostat.modeling.distributors.xgboost._plan import plan_training

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat._cluster import driver
 from heliostat.exceptions import ConfigurationError
+from heliostat.modeling._runtime import is_local, latest_resize, resize_under_way
 from heliostat.modeling._workers._hub import Hub
 from heliostat.modeling._workers._worker import Worker, all_workers
 
 if TYPE_CHECKING:
-    from heliostat._messages.resizing import ResizeOperation
     from heliostat.modeling._workers._worker import Size
 
 IDLE_VARIABLE = "HELIOSTAT_WORKERS_IDLE_SECONDS"
@@ -47,7 +47,7 @@ class Pool:
         """Where workers of the runtime that this process is connected to come in."""
         import ray
 
-        host = "127.0.0.1" if _is_local() else str(ray.util.get_node_ip_address())
+        host = "127.0.0.1" if is_local() else str(ray.util.get_node_ip_address())
         with self._lock:
             if self._hub is None or self._of != _connection():
                 if self._hub is not None:
@@ -88,7 +88,7 @@ class Pool:
 
     def give(self, worker: Worker) -> None:
         """Keep a worker that has nothing to do, unless the runtime may be waiting for it to go."""
-        seconds = 0.0 if _is_resizing() else idle_seconds()
+        seconds = 0.0 if resize_under_way() is not None else idle_seconds()
         with self._lock:
             if not worker.alive or not seconds or len(self._idle) >= _MOST or self._of != _connection():
                 worker.kill()
@@ -225,32 +225,10 @@ def _connection() -> str | None:
     return driver.connection()
 
 
-def _is_local() -> bool:
-    from heliostat import _handle
-    from heliostat._messages.cluster import Provider
-
-    runtime = _handle.current()
-    known: Any = runtime.known if runtime is not None else None
-    return known is not None and known.provider is Provider.LOCAL
-
-
 def _resize() -> str | None:
     """Id of the latest resize, running or ended."""
-    latest = _latest_resize()
+    latest = latest_resize()
     return None if latest is None else latest.operation_id
-
-
-def _is_resizing() -> bool:
-    latest = _latest_resize()
-    return latest is not None and not latest.state.finished
-
-
-def _latest_resize() -> ResizeOperation | None:
-    from heliostat import _handle
-
-    runtime = _handle.current()
-    known = runtime.known if runtime is not None else None
-    return None if known is None else known.resize
 
 
 _inherited: list[Any] = []

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from heliostat import _progress
 from heliostat.exceptions import ConfigurationError, TaskCancelledError
 from heliostat.modeling import _workers
-from heliostat.modeling._nodes import honest_advice, nodes
+from heliostat.modeling._runtime import connect, honest_advice, nodes
 from heliostat.modeling.distributors._boosting import _inputs, _predicting, _saving
 from heliostat.modeling.distributors._boosting._callbacks import write_back
 from heliostat.modeling.distributors._boosting._checkpoints import Checkpoints
 from heliostat.modeling.distributors._boosting._columns import needs_float64
-from heliostat.modeling.distributors._boosting._connection import connect
 from heliostat.modeling.distributors._boosting._driving import Driver
 from heliostat.modeling.distributors._boosting._job import Job
 from heliostat.modeling.distributors._boosting._preparing import (

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from heliostat.data.data_connector import DataConnector
 from heliostat.exceptions import ConfigurationError, TaskCancelledError
 from heliostat.modeling import _workers
+from heliostat.modeling._runtime import connect, connected
 from heliostat.modeling.distributors._boosting import _columns, _inputs
-from heliostat.modeling.distributors._boosting._connection import connect, connected
 from heliostat.modeling.distributors._boosting._rows import open_rows
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from heliostat.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from heliostat.modeling._nodes import NodeSize
+    from heliostat.modeling._runtime import NodeSize
 
 
 @dataclass(frozen=True)

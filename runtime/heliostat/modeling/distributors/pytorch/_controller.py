@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from heliostat._progress import WorkerSnapshot
 from heliostat.exceptions import ConfigurationError
-from heliostat.modeling._nodes import honest_advice
+from heliostat.modeling._runtime import honest_advice, is_local, nodes, resize_target
 from heliostat.modeling._workers import Layout, lease
 from heliostat.modeling.distributors.pytorch import _ahead
 from heliostat.modeling.distributors.pytorch._attempt import Attempt, AttemptEnd, Verdict
@@ -21,7 +21,6 @@ from heliostat.modeling.distributors.pytorch._plan import (
     positions,
     wanted_workers,
 )
-from heliostat.modeling.distributors.pytorch._runtime import is_local, nodes, resize_target
 from heliostat.modeling.distributors.pytorch.scaling_config import PyTorchScalingConfig
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from heliostat import _progress
 from heliostat._paths import data_directory
 from heliostat._stages import open_location
 from heliostat.exceptions import ConfigurationError, MissingDependencyError
+from heliostat.modeling._runtime import connect, is_local
 from heliostat.modeling.distributors.pytorch._controller import Controller, Training
 from heliostat.modeling.distributors.pytorch._datasets import Datasets
 from heliostat.modeling.distributors.pytorch._display import Display
 from heliostat.modeling.distributors.pytorch._runs import in_use, kept_runs, prune
-from heliostat.modeling.distributors.pytorch._runtime import connect, is_local
 from heliostat.modeling.distributors.pytorch.scaling_config import PyTorchScalingConfig
 
 if TYPE_CHECKING:
