@@ -6,23 +6,33 @@ stays until its input ends.
 
 from __future__ import annotations
 
+from textwrap import indent
+
 COLUMNS, ROUNDS = 28, 50
 _XGB = {"objective": "binary:logistic", "max_depth": 6, "tree_method": "hist"}
 _LGB = {"objective": "binary", "num_leaves": 63, "verbosity": -1}
 
-_PANDAS = """
-import pandas as pd, {library}
+_TIMED = """
+told, sys.stdout = sys.stdout, sys.stderr  # they print
+run("warm.parquet")
+wait_for_order()
+began = time.monotonic()
+run("table.parquet")
+sys.stdout = told
+say(seconds=time.monotonic() - began)
+sys.stdin.readline()
+"""
+"""How the others are timed, once they have said what ``run(path)`` is."""
+_PANDAS = (
+    """
+import pandas as pd, {module}
 def run(path):
-    began = time.monotonic()
     frame = pd.read_parquet(path)
     label = frame.pop("label")
     {train}
-    return time.monotonic() - began
-run("warm.parquet")
-wait_for_order()
-say(seconds=run("table.parquet"))
-sys.stdin.readline()
 """
+    + _TIMED
+)
 _TRAIN = {
     "xgboost": f"xgboost.train({{**{_XGB}, 'nthread': 2}}, xgboost.DMatrix(frame, label), {ROUNDS})",
     "lightgbm": f"lightgbm.train({{**{_LGB}, 'num_threads': 2}}, lightgbm.Dataset(frame, label), {ROUNDS})",
@@ -48,20 +58,12 @@ if __name__ == "__main__":
     cluster = dask.distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
     client = dask.distributed.Client(cluster)
     client.wait_for_workers(2)
-    told, sys.stdout = sys.stdout, sys.stderr  # it prints
     def run(path):
         # Kept in the workers' memory: else label and inputs come in different partitions.
         frame = dask.dataframe.read_parquet(path, split_row_groups=True).persist()
         label, inputs = frame["label"], frame.drop(columns="label")
         {train}
-    run("warm.parquet")
-    wait_for_order()
-    began = time.monotonic()
-    run("table.parquet")
-    sys.stdout = told
-    say(seconds=time.monotonic() - began)
-    sys.stdin.readline()
-"""
+""" + indent(_TIMED, "    ")
 _DASK_TRAIN = {
     "xgboost": f"""import xgboost.dask
         xgboost.dask.train(client, {_XGB}, xgboost.dask.DaskQuantileDMatrix(client, inputs, label),
@@ -69,7 +71,8 @@ _DASK_TRAIN = {
     "lightgbm": f"""lightgbm.DaskLGBMClassifier(client=client, n_estimators={ROUNDS}, num_leaves=63,
             verbosity=-1).fit(inputs.to_dask_array(lengths=True), label.to_dask_array(lengths=True))""",
 }
-_TRAINER = """
+_TRAINER = (
+    """
 import os, ray
 ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR")
 import ray.data, ray.train
@@ -87,15 +90,9 @@ def run(path):
         scaling_config=ScalingConfig(num_workers=2, resources_per_worker={{"CPU": 1}}),
         run_config=RunConfig(storage_path=os.path.abspath("results")),
     ).fit()
-told, sys.stdout = sys.stdout, sys.stderr  # it prints
-run("warm.parquet")
-wait_for_order()
-began = time.monotonic()
-run("table.parquet")
-sys.stdout = told
-say(seconds=time.monotonic() - began)
-sys.stdin.readline()
 """
+    + _TIMED
+)
 _TRAINER_TRAIN = {
     "xgboost": f"xgboost.train({{**{_XGB}, 'nthread': 1}}, xgboost.DMatrix(frame, label), {ROUNDS})",
     "lightgbm": f"""params = {{**{_LGB}, "num_threads": 1, "tree_learner": "data", "pre_partition": True}}
@@ -164,7 +161,7 @@ def contenders(library: str) -> dict[str, str]:
     """Programs by what they are."""
     trainer = {"xgboost": "XGBoostTrainer", "lightgbm": "LightGBMTrainer"}[library]
     return {
-        "pandas": _PANDAS.format(library=library, train=_TRAIN[library]),
+        "pandas": _PANDAS.format(module=library, train=_TRAIN[library]),
         "one": ours(library, 1),
         "two": ours(library, 2),
         "dask": _DASK.format(module=library, train=_DASK_TRAIN[library]),
