@@ -86,14 +86,12 @@ class StageFiles:
         except re.error as error:
             message = f"pattern={pattern!r} is no regular expression: {error}."
             raise ConfigurationError(message, r"Write '.*\.csv' for all names with that end.") from error
-        found = {entry.location.path[len(source.path) :].strip("/"): entry for entry in source.list()}
-        done = []
-        for below, entry in found.items():
-            name = below or source.name
+        directory, done = open_location(Path(target_directory).expanduser().absolute()), []
+        for entry in source.list():
+            name = entry.location.path[len(source.path) :].strip("/") or source.name
             if wanted.fullmatch(name):
-                target = open_location(Path(target_directory).expanduser().absolute()).join(name)
                 with _opened(entry.location) as read:
-                    _copy(read, target)
+                    _copy(read, directory.join(name))
                 done.append(GetResult(name, entry.size))
         if not done:
             what = source.url if pattern is None else f"below {source.url} that matches {pattern!r}"
@@ -127,8 +125,7 @@ class StageFiles:
             message = "auto_compress=True is not offered: files arrive as they are."
             raise ConfigurationError(message, "Compress the file before, and leave auto_compress out.")
         name = Path(local_file_name).expanduser().absolute()
-        several = [] if name.is_file() else name.parent.glob(name.name)
-        found = [name] if name.is_file() else sorted(path for path in several if path.is_file())
+        found = [name] if name.is_file() else sorted(filter(Path.is_file, name.parent.glob(name.name)))
         if not found:
             message = f"There is no file {name}."
             raise DataError(message, url=str(name))
