@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from typing import Any
+
+from heliostat.exceptions import whole_tracebacks
 
 __all__ = ["install", "uninstall"]
 
 _MARK = "_heliostat_whole_traceback"
-_SWITCH = "HELIOSTAT_TRACEBACK"
 _OWN = ("heliostat", "heliostat_magics")
 
 
@@ -25,7 +25,7 @@ def install(shell: Any) -> None:
         *args: Any,
         **kwargs: Any,
     ) -> list[str]:
-        ours = isinstance(error, KeyboardInterrupt) and os.environ.get(_SWITCH, "") in ("", "0")
+        ours = isinstance(error, KeyboardInterrupt) and not whole_tracebacks()
         if ours and any(
             _is_own(frame.f_globals.get("__name__", "")) for frame, _ in traceback.walk_tb(trace)
         ):

@@ -106,7 +106,7 @@ class HeliostatError(Exception):
 
         ``HELIOSTAT_TRACEBACK=1`` brings the full traceback back.
         """
-        if os.environ.get(_TRACEBACK_SWITCH, "") not in ("", "0"):
+        if whole_tracebacks():
             import traceback
 
             return traceback.format_exception(self)
@@ -203,6 +203,11 @@ class RankError(HeliostatError, RuntimeError):
 
 class TrainingError(HeliostatError, RuntimeError):
     """Training failed on a worker; ``rank`` says which."""
+
+
+def whole_tracebacks() -> bool:
+    """Whether somebody asked to see our stack too: ``HELIOSTAT_TRACEBACK=1``."""
+    return os.environ.get(_TRACEBACK_SWITCH, "") not in ("", "0")
 
 
 def _line_of_the_cell(trace: TracebackType | None) -> list[str]:

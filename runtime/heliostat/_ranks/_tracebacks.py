@@ -10,6 +10,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from heliostat.exceptions import whole_tracebacks
+
 __all__ = ["install", "where"]
 
 _LIBRARIES = tuple(
@@ -20,7 +22,6 @@ _LIBRARIES = tuple(
     }
 )
 _OWN = str(Path(__file__).resolve().parents[1])
-_SWITCH = "HELIOSTAT_TRACEBACK"
 
 
 def install(shell: Any) -> None:
@@ -35,7 +36,7 @@ def install(shell: Any) -> None:
         *args: Any,
         **kwargs: Any,
     ) -> list[str]:
-        if os.environ.get(_SWITCH, "") not in ("", "0") or not isinstance(trace, TracebackType):
+        if whole_tracebacks() or not isinstance(trace, TracebackType):
             shown: list[str] = whole(kind, error, trace, tb_offset, *args, **kwargs)
             return shown
         kept, left_out = trim(trace)

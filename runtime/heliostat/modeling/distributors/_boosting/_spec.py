@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from heliostat.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 _ROUNDS = 100
 
@@ -68,6 +69,12 @@ def at_least_one(name: str, value: Any) -> int:
         message = f"{name}={value!r} is not a number of rounds."
         raise ConfigurationError(message, "Pass 1 or more.")
     return number
+
+
+def leave_out(unknown: Iterable[str], known: Collection[str]) -> str:
+    """Advise on parameters that a library does not know: those of its own that look alike, or none."""
+    near = [match for name in unknown for match in difflib.get_close_matches(name, known, 1)]
+    return f"Did you mean {', '.join(map(repr, near))}? Else leave them out." if near else "Leave them out."
 
 
 def check_objective(chosen: Any, library: str, example: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from heliostat.exceptions import ConfigurationError
 from heliostat.modeling.distributors._boosting._scaling import ScalingConfig
-from heliostat.modeling.distributors._boosting._spec import Spec, check_objective, merge, whole
+from heliostat.modeling.distributors._boosting._spec import Spec, check_objective, leave_out, merge, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -140,8 +139,4 @@ def check_known(params: Mapping[str, Any], aliases: Mapping[str, list[str]]) -> 
     unknown = [name for name in params if name not in known]
     if unknown:
         message = f"LightGBM does not know these parameters: {', '.join(map(repr, unknown))}."
-        near = [match for name in unknown for match in difflib.get_close_matches(name, known, 1)]
-        hint = (
-            f"Did you mean {', '.join(map(repr, near))}? Else leave them out." if near else "Leave them out."
-        )
-        raise ConfigurationError(message, hint)
+        raise ConfigurationError(message, leave_out(unknown, known))

@@ -6,7 +6,6 @@ as that, so that the driver looks for the true cause elsewhere.
 
 from __future__ import annotations
 
-import difflib
 import re
 import time
 import warnings
@@ -17,6 +16,7 @@ from heliostat.modeling._workers import PeerLostError
 from heliostat.modeling.distributors._boosting._driving import Trained
 from heliostat.modeling.distributors._boosting._quiet import silence
 from heliostat.modeling.distributors._boosting._reporting import glances
+from heliostat.modeling.distributors._boosting._spec import leave_out
 from heliostat.modeling.distributors.xgboost._library import library
 
 if TYPE_CHECKING:
@@ -280,12 +280,4 @@ def _refuse_unused(caught: Sequence[warnings.WarningMessage], model: Any) -> Non
         if found and ended:
             message = f"XGBoost does not use these parameters: {names.strip()}."
             known = re.findall(r'"(\w+)":"', model.save_config())  # those that have a value
-            near = [
-                m for name in re.findall(r"\w+", names) for m in difflib.get_close_matches(name, known, 1)
-            ]
-            hint = (
-                f"Did you mean {', '.join(map(repr, near))}? Else leave them out."
-                if near
-                else "Leave them out."
-            )
-            raise ConfigurationError(message, hint)
+            raise ConfigurationError(message, leave_out(re.findall(r"\w+", names), known))
